@@ -1,4 +1,4 @@
-//! Reads the chat template of a model that takes messages, and the variables that the template uses.
+//! Reads the chat template of a model whose input is a list of messages, and the variables of the template.
 
 use serde_json::{Map, Value};
 
@@ -9,24 +9,23 @@ use crate::files::ModelFiles;
 /// The maximum size of a template in bytes. Published templates stay below 20 kB.
 const MAX_TEMPLATE: u64 = 1 << 18;
 
-/// The chat template of a model, with its settings. The template turns messages into one text.
+/// The chat template of a model, with its settings. The template renders messages as one text.
 #[derive(Clone, Debug)]
 pub(crate) struct ChatTemplate {
     /// The file that holds the template, for error messages.
     pub file: String,
     /// The template in Jinja.
     pub source: String,
-    /// True if a message's content is a list of typed parts rather than plain text.
+    /// True if a message's content is a list of typed parts. False if it is plain text.
     pub structured: bool,
-    /// The variables of the template besides `messages`: special tokens by role, then variables from the model's
+    /// The variables of the template other than `messages`: special tokens by role, and variables from the model's
     /// settings.
     pub variables: Map<String, Value>,
-    /// True if truncation keeps the template's ending: the ending is put back after the end of the text was cut.
+    /// True if a truncated text ends with the template's own ending, which replaces the last tokens of the text.
     pub restores_end: bool,
 }
 
-/// Arguments of transformers' `apply_chat_template` that do more than set a variable of the template. They are not
-/// supported.
+/// Unsupported arguments of transformers' `apply_chat_template`. They do more than set a variable of the template.
 const ARGUMENTS: [&str; 13] = [
     "chat_template",
     "continue_final_message",
@@ -47,8 +46,8 @@ const ARGUMENTS: [&str; 13] = [
 const ROLES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// Reads the chat template. If the model has settings, they say whether it takes messages. Otherwise, a model that
-/// has a template takes messages.
+/// Returns the chat template; `None` if the input of the model is plain text. If the model has settings, they decide.
+/// Without settings, the input is messages if there is a chat template.
 pub(super) fn chat_template(
     files: &ModelFiles,
     prefix: &str,
@@ -56,7 +55,7 @@ pub(super) fn chat_template(
 ) -> Result<Option<ChatTemplate>, Error> {
     let modality = settings.map(|file| file.object("modality_config")).transpose()?.flatten();
     let message = modality.map(|file| file.object("message")).transpose()?.flatten();
-    // If the model has settings but `modality_config` names no messages, the model uses no chat template.
+    // If the settings' field `modality_config` does not list messages, the model uses no chat template.
     if settings.is_some() && message.is_none() {
         return Ok(None);
     }
@@ -106,8 +105,8 @@ pub(super) fn chat_template(
     Ok(Some(ChatTemplate { file, source, structured, variables, restores_end }))
 }
 
-/// Returns the file and the source of the template. `chat_template.jinja` takes precedence over
-/// `tokenizer_config.json`.
+/// Returns the name of the file with the template, and the template's source. `chat_template.jinja` takes precedence
+/// over `tokenizer_config.json`.
 fn source(
     files: &ModelFiles,
     prefix: &str,
@@ -139,14 +138,14 @@ fn source(
     Ok(Some((tokenizer.name.clone(), source)))
 }
 
-/// Returns true if the template reads messages as lists of typed parts. sentence-transformers uses the same
-/// heuristic.
+/// Returns true if the template seems to expect messages whose content is a list of typed parts. sentence-transformers
+/// uses the same heuristic.
 fn looks_structured(source: &str) -> bool {
     let looks = ["content[0]", ".type", "'type'", "\"type\"", "message.content["];
     source.is_empty() || looks.iter().any(|looks| source.contains(looks))
 }
 
-/// Returns the text of each special token by its role.
+/// Returns the text of each special token, by the role of the token.
 fn roles(tokenizer: &JsonFile) -> Map<String, Value> {
     let content = |value: &Value| {
         let text = value.as_str().or_else(|| value.get("content")?.as_str());

@@ -13,22 +13,23 @@ pub(super) const MAX_JSON: u64 = 10_000_000;
 /// The maximum width of a vector. Published models have vectors of fewer than ten thousand values.
 const MAX_WIDTH: usize = 1 << 20;
 
-/// A JSON object and the file that it comes from. A field that is `null` counts as absent.
+/// A JSON object and the name of its file. A field with the value `null` is treated as absent.
 #[derive(Clone, Debug)]
 pub(crate) struct JsonFile {
-    /// The file's name, relative to the model.
+    /// The file's name, relative to the model's directory.
     pub name: String,
     pub map: Map<String, Value>,
-    /// The path of the object in the file: empty, or `outer.` for a nested object.
+    /// The path of the object in the file, which error messages put before field names. It is empty, or `outer.` for a
+    /// nested object.
     prefix: String,
-    /// The paths of the fields that were read. Paths of nested objects end with a dot. Nested objects and clones
+    /// The paths of the fields that were read. The path of a nested object ends with a dot. Nested objects and clones
     /// share this set.
     read: Arc<Mutex<BTreeSet<String>>>,
 }
 
-/// Reads the single JSON value of a file. Returns `None` if the file does not exist.
+/// Returns the JSON value in a file. Returns `None` if the file does not exist.
 ///
-/// If an object has a key twice, the last value counts, as in Python.
+/// If an object has a key twice, the last value is used, as in Python.
 pub(crate) fn load_value(
     files: &ModelFiles,
     name: &str,
@@ -55,12 +56,13 @@ pub(crate) fn load_value(
 }
 
 impl JsonFile {
-    /// Reads a file that must hold one object. Returns `None` if the file does not exist.
+    /// Returns the JSON object in a file. Returns `None` if the file does not exist.
     pub fn load(files: &ModelFiles, name: &str) -> Result<Option<Self>, Error> {
         Self::load_large(files, name, MAX_JSON)
     }
 
-    /// Like [`JsonFile::load`], for a file of at most `limit` bytes.
+    /// Returns the JSON object in a file like [`JsonFile::load`], with `limit` as the maximum size of the file in
+    /// bytes.
     pub fn load_large(files: &ModelFiles, name: &str, limit: u64) -> Result<Option<Self>, Error> {
         match load_value(files, name, limit)? {
             None => Ok(None),
@@ -76,26 +78,27 @@ impl JsonFile {
         JsonFile { name: name.into(), map, prefix: String::new(), read: Arc::default() }
     }
 
-    /// Returns a field's value if the field exists and is not `null`. The field then counts as read.
+    /// Returns a field's value if the field exists and is not `null`. Records the field as read.
     pub fn raw(&self, field: &str) -> Option<&Value> {
         self.mark_read(&[field]);
         self.map.get(field).filter(|value| !value.is_null())
     }
 
-    /// Returns true if a field exists and is `null`. The field then counts as read.
+    /// Returns true if a field exists and is `null`. Records the field as read.
     pub fn is_null(&self, field: &str) -> bool {
         self.mark_read(&[field]);
         self.map.get(field).is_some_and(Value::is_null)
     }
 
-    /// Marks fields as read if the values of other fields make them irrelevant.
+    /// Records fields as read. This is for fields that are irrelevant because of the values of other fields.
     pub fn mark_read(&self, fields: &[&str]) {
         let paths = fields.iter().map(|field| format!("{}{field}", self.prefix));
         self.read.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);
     }
 
-    /// Lists the fields that are not `null` and were not read, as path and value. The fields of a nested object are
-    /// listed one by one if it was read through [`JsonFile::object`]. Any other nested object is listed as a whole.
+    /// Returns the path and the value of each field that is not `null` and was not read. If a nested object was read
+    /// through [`JsonFile::object`], its unread fields are listed one by one. Any other nested object is one entry of
+    /// the list.
     pub fn unread(&self) -> Vec<(String, &Value)> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unread = Vec::new();
@@ -118,12 +121,12 @@ impl JsonFile {
         self.raw(field).is_some()
     }
 
-    /// Makes an error about this field, with its path in the file.
+    /// Returns an error about a field, with the path of the field in the file.
     pub fn error(&self, field: &str, problem: impl Into<String>) -> Error {
         Error::config(&self.name, format!("{}{field}", self.prefix), problem)
     }
 
-    /// Makes the error for a field whose value Vectile does not support.
+    /// Returns the error for a field whose value Vectile does not support.
     pub fn unsupported(&self, field: &str, supported: impl Into<String>) -> Error {
         let value = self.raw(field).map_or_else(|| "null".to_string(), brief);
         Error::unsupported(&self.name, format!("{}{field}", self.prefix), value, supported)
@@ -145,7 +148,7 @@ impl JsonFile {
         self.usize(field)?.ok_or_else(|| self.error(field, "is missing; expected a whole number"))
     }
 
-    /// Like [`JsonFile::required_usize`], but the value must be at least 1.
+    /// Returns a field's value like [`JsonFile::required_usize`], but the value must be at least 1.
     pub fn required_size(&self, field: &str) -> Result<usize, Error> {
         match self.required_usize(field)? {
             0 => Err(self.error(field, "is 0; expected at least 1")),
@@ -153,7 +156,8 @@ impl JsonFile {
         }
     }
 
-    /// Like [`JsonFile::required_size`], but the value must not exceed the largest supported vector width.
+    /// Returns a field's value like [`JsonFile::required_size`], but the value must not exceed `MAX_WIDTH`, the maximum
+    /// width of a vector.
     pub fn required_width(&self, field: &str) -> Result<usize, Error> {
         match self.required_size(field)? {
             width if width > MAX_WIDTH => {
@@ -184,7 +188,7 @@ impl JsonFile {
         strings.map(Some).ok_or_else(|| self.wrong(field, value, "a list of strings"))
     }
 
-    /// Returns a nested object. Its error messages name a field as `outer.inner`.
+    /// Returns the nested object in a field. Errors about its fields name a field as `outer.inner`.
     pub fn object(&self, field: &str) -> Result<Option<JsonFile>, Error> {
         let Some(value) = self.raw(field) else { return Ok(None) };
         let map = value.as_object().ok_or_else(|| self.wrong(field, value, "an object"))?;
@@ -198,7 +202,7 @@ impl JsonFile {
     }
 }
 
-/// Formats a value for a message, shortened and on one line.
+/// Returns a value as text for a message, shortened and on one line.
 pub(crate) fn brief(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(80) {

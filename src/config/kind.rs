@@ -1,4 +1,4 @@
-//! The four kinds of model, how Vectile detects the kind from a model's files, and the settings of each kind.
+//! Defines the four kinds of model and the settings of each kind, and detects the kind from a model's files.
 
 use crate::config::modules::MODULES;
 use crate::config::{
@@ -8,7 +8,7 @@ use crate::config::{
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The kind of a model, which decides the result that it returns for a text.
+/// The kind of a model. It decides which result the model returns for a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ModelKind {
     /// The model returns one vector for each text: [`Embedder`](crate::Embedder).
@@ -27,7 +27,7 @@ impl ModelKind {
     pub const ALL: [ModelKind; 4] =
         [ModelKind::Dense, ModelKind::Reranker, ModelKind::Sparse, ModelKind::MultiVector];
 
-    /// Returns the kind's name in the server's responses and in errors.
+    /// Returns the name that the server's responses and errors use for the kind.
     pub fn name(self) -> &'static str {
         match self {
             ModelKind::Dense => "embedding",
@@ -37,13 +37,14 @@ impl ModelKind {
         }
     }
 
-    /// Detects the kind of a model from its files.
+    /// Returns the kind of a model, detected from its files.
     ///
     /// If sentence-transformers or PyLate saved the files, the class that saved them decides. Otherwise, a transformer
-    /// without modules that has a sequence classification head is a reranker. Any other model is dense.
+    /// without `modules.json` is a reranker if it has a sequence classification head. Any other model is dense.
     ///
-    /// A sparse encoder that sentence-transformers did not save counts as dense, because it looks like any masked
-    /// language model. bge-m3, which is dense, sparse and multi-vector at once, also counts as dense.
+    /// A sparse encoder that sentence-transformers did not save is detected as dense, because its files look like those
+    /// of any masked language model. bge-m3 is also detected as dense, although it can run as a dense, sparse and
+    /// multi-vector model.
     ///
     /// ```
     /// use vectile::{ModelFiles, ModelKind};
@@ -54,7 +55,7 @@ impl ModelKind {
     /// ```
     ///
     /// # Errors
-    /// If `config_sentence_transformers.json` or `config.json` cannot be read.
+    /// Returns an error if `config_sentence_transformers.json` or `config.json` cannot be read.
     pub fn of(files: &ModelFiles) -> Result<Self, Error> {
         if let Some(options) = JsonFile::load(files, OPTIONS)? {
             match options.str("model_type")? {
@@ -87,16 +88,17 @@ impl ModelKind {
 pub(crate) enum KindConfig {
     /// A dense model has no settings except its modules.
     Dense,
-    /// The settings of a classification head, or of the answers that a language model gives.
+    /// The settings of a classification head, or of the answer tokens of a language model.
     Reranker(RerankerConfig),
-    /// The settings that turn logits or token weights into a sparse vector.
+    /// The settings for computing a sparse vector from logits or token weights.
     Sparse(SparseConfig),
-    /// The settings that turn queries and documents into token vectors.
+    /// The settings for computing token vectors of queries and documents.
     MultiVector(MultiVectorConfig),
 }
 
 impl KindConfig {
-    /// Some heads are a single linear layer in a file of their own. Returns the name of that file, without extension.
+    /// Returns the name, without extension, of the separate file with the head's linear layer. Returns `None` if the
+    /// model has no such file.
     pub fn head_beside(&self) -> Option<&'static str> {
         match self {
             KindConfig::Sparse(SparseConfig { weighting: Weighting::Lexical, .. }) => {
@@ -110,7 +112,7 @@ impl KindConfig {
         }
     }
 
-    /// Returns true if the model returns one row for each token rather than one for each text.
+    /// Returns true if the model computes one row for each token, and false if it computes one row for each text.
     pub fn by_token(&self) -> bool {
         match self {
             KindConfig::Dense | KindConfig::Reranker(_) => false,

@@ -1,8 +1,8 @@
-//! Reads a model's JSON files into plain values, with the rules and defaults of sentence-transformers.
+//! Reads the settings in a model's JSON files, with the rules and defaults of sentence-transformers.
 //!
-//! Two formats of the files are supported. Before version 6, sentence-transformers wrote `pooling_mode_*` switches,
-//! and `max_seq_length` beside the transformer. Since version 6, it writes `pooling_mode` and `modality_config`, and
-//! the length is in `tokenizer_config.json`.
+//! Two formats of the files are supported. Before version 6, sentence-transformers wrote the fields `pooling_mode_*`
+//! and `max_seq_length`. Since version 6, it writes `pooling_mode` and `modality_config`, and the maximum length is in
+//! `tokenizer_config.json`.
 
 mod chat;
 mod json;
@@ -39,7 +39,7 @@ use modules::{
     MODULES, after_static, after_transformer, check_widths, check_widths_after, entries,
 };
 
-/// The settings of a model, which were checked for consistency.
+/// The settings of a model, after checks that they are consistent.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelConfig {
     /// The settings that only this kind of model has.
@@ -48,29 +48,31 @@ pub(crate) struct ModelConfig {
     pub input: FirstModule,
     /// The contents of the transformer's `config.json`.
     pub transformer: JsonFile,
-    /// The class of the transformer's module, if the class is Python code that is published with the model.
+    /// The name of the transformer module's class, if this class is Python code that is published with the model.
     pub module_code: Option<String>,
     /// The directory prefix of the transformer's files: empty, or `0_Transformer/`.
     pub weights_prefix: String,
-    /// The maximum number of tokens of a text, special tokens included. It is derived as in sentence-transformers.
+    /// The maximum number of tokens of a text, special tokens included, determined as in sentence-transformers.
     pub max_seq_length: Option<usize>,
-    /// True if texts are lowercased before the tokenizer's normalizer.
+    /// True if texts are lowercased before the tokenizer's normalizer runs.
     pub do_lower_case: bool,
-    /// The modules after the transformer, in the order in which they are applied. The first is the pooling;
-    /// [`ModelConfig::pool_static`] adds the pooling of a static model.
+    /// The modules after the transformer, in the order in which they are applied. The first module is the pooling. For
+    /// a static model, [`ModelConfig::pool_static`] adds the pooling.
     pub modules: Vec<Module>,
-    /// The prompts by name. `query` and `document` always exist, and are empty if the model does not set them.
+    /// The prompts by name. The prompts `query` and `document` always exist, and are empty if the model does not set
+    /// them.
     pub prompts: BTreeMap<String, String>,
     pub default_prompt_name: Option<String>,
     pub truncate_dim: Option<usize>,
-    /// The function that `similarity_fn_name` names. `None` if the field is null or names a function for another kind
-    /// of model.
+    /// The function that the field `similarity_fn_name` names. It is `None` if the field is null or names a function
+    /// for another kind of model.
     pub similarity: Option<SimilarityFunction>,
-    /// Assumptions made where the model's files are silent, to be shown at load.
+    /// The assumptions that Vectile made where the model's files give no value. They are shown to the user.
     pub notes: Vec<String>,
 }
 
-/// Returns the directories that `modules.json` names, the model's own first. A download needs all of them.
+/// Returns the model's own directory, and then the directories that `modules.json` names. A download needs files from
+/// all of these directories.
 #[cfg(feature = "hub")]
 pub(crate) fn module_paths(files: &ModelFiles) -> Result<Vec<String>, Error> {
     let entries = entries(files, &mut Vec::new())?.unwrap_or_default();
@@ -84,11 +86,11 @@ pub(crate) fn module_paths(files: &ModelFiles) -> Result<Vec<String>, Error> {
     Ok(paths)
 }
 
-/// The name of the file with the settings that sentence-transformers writes for the whole model.
+/// The name of the file in which sentence-transformers stores the settings of the whole model.
 pub(crate) const OPTIONS: &str = "config_sentence_transformers.json";
 
 impl ModelConfig {
-    /// Reads the files of a model that will be loaded as the given kind.
+    /// Returns the settings of a model that will be loaded as a model of the given kind.
     pub fn load_as(files: &ModelFiles, kind: ModelKind) -> Result<Self, Error> {
         match kind {
             ModelKind::Dense => Self::load(files),
@@ -155,8 +157,8 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// Reads a transformer without modules. Like sentence-transformers, this ignores
-    /// `config_sentence_transformers.json` and `sentence_bert_config.json`.
+    /// Reads a transformer without `modules.json`. As in sentence-transformers, `config_sentence_transformers.json` and
+    /// `sentence_bert_config.json` are ignored.
     fn load_bare(files: &ModelFiles, mut notes: Vec<String>) -> Result<Self, Error> {
         let transformer = transformer::load(files, "")?;
         if statics::is_model2vec(&transformer)? {
@@ -234,8 +236,8 @@ impl ModelConfig {
         }
     }
 
-    /// Inserts mean pooling before the other modules of a static model, whose files list no pooling. `width` is the
-    /// width of the model's table, which no config file states.
+    /// Inserts mean pooling before the other modules of a static model, whose files do not list the pooling. `width` is
+    /// the width of the model's embedding table, which no config file states.
     pub fn pool_static(&mut self, width: usize) -> Result<(), Error> {
         let modes = vec![PoolingMode::Mean];
         let pooling = Pooling { modes, include_prompt: true, dimension: width };
@@ -243,8 +245,8 @@ impl ModelConfig {
         check_widths(&self.modules)
     }
 
-    /// Sets the width that the pooling expects to the width after the transformer's own projection. The files of such
-    /// models state either the width before the projection or the width after it.
+    /// Sets the expected width of pooling to `width`, the width after the transformer's own projection. If the model's
+    /// files state the width `projected_from` before the projection, that value is replaced.
     pub fn pool_projected(&mut self, projected_from: usize, width: usize) {
         if let Some(Module::Pooling(pooling)) = self.modules.first_mut()
             && pooling.dimension == projected_from
@@ -253,7 +255,7 @@ impl ModelConfig {
         }
     }
 
-    /// Checks that the modules for token vectors fit hidden states of this width.
+    /// Checks that the modules for token vectors accept hidden states of this width.
     pub fn check_token_widths(&self, hidden: usize) -> Result<(), Error> {
         check_widths_after(&self.modules, hidden)
     }
@@ -263,8 +265,8 @@ impl ModelConfig {
         let (Some(hidden), Some(Module::Pooling(pooling))) = (hidden, self.modules.first()) else {
             return Ok(());
         };
-        // A checkpoint may project hidden states to `num_labels` values. This projection is checked together with the
-        // weights.
+        // A checkpoint may project hidden states to `num_labels` values. The existence of this projection is checked
+        // when the weights are read.
         let projected = self.transformer.usize("num_labels")?;
         if hidden == pooling.dimension || projected == Some(pooling.dimension) {
             return Ok(());
@@ -297,8 +299,8 @@ impl ModelConfig {
         Ok(())
     }
 
-    /// Reads `similarity_fn_name`. If it names a function for another kind of model, the default is used, as in
-    /// sentence-transformers.
+    /// Reads the field `similarity_fn_name`. If the field names a function for another kind of model, the default is
+    /// used, as in sentence-transformers.
     fn apply_similarity(&mut self, options: &JsonFile) -> Result<(), Error> {
         let name = options.str("similarity_fn_name")?;
         let all = SimilarityFunction::ALL.into_iter();
@@ -320,7 +322,7 @@ impl ModelConfig {
     }
 }
 
-/// Refuses a model whose head is stored only as a pickle, because Vectile never opens pickles.
+/// Returns an error if a model's head is stored only as a pickle, because Vectile never opens pickles.
 fn pickled_head(files: &ModelFiles, name: &str) -> Result<(), Error> {
     let [weights, pickle] = ["safetensors", "pt"].map(|end| format!("{name}.{end}"));
     if files.exists(&weights)? {
@@ -334,7 +336,7 @@ fn pickled_head(files: &ModelFiles, name: &str) -> Result<(), Error> {
     Err(Error::file(weights, problem))
 }
 
-/// Returns the prompts that `encode_query` and `encode_document` use. They are empty if the model does not set them.
+/// Returns the prompts that `encode_query` and `encode_document` use if the model does not set them. Both are empty.
 fn default_prompts() -> BTreeMap<String, String> {
     ["query", "document"].map(|name| (name.to_string(), String::new())).into()
 }

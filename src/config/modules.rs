@@ -18,8 +18,8 @@ pub(crate) enum Module {
         out_features: usize,
         bias: bool,
         activation: DenseActivation,
-        /// If true, the input is added to the result. If the widths differ, it is first multiplied by
-        /// `residual.weight`.
+        /// If true, the input is added to the result. If input and result differ in width, the input is first
+        /// multiplied by `residual.weight`.
         residual: bool,
     },
     /// Layer normalisation with epsilon 1e-5, and with `norm.weight` and `norm.bias` from `path`.
@@ -44,11 +44,11 @@ pub(crate) enum DenseActivation {
 /// One entry of `modules.json` or of a router.
 pub(super) struct ModuleEntry {
     index: usize,
-    /// The last component of the Python class name. It is the same in all versions of sentence-transformers.
+    /// The last component of the Python class name, which is the same in all versions of sentence-transformers.
     pub kind: String,
     /// The full class name, if the class is not part of sentence-transformers.
     pub code: Option<String>,
-    /// The module's directory, such as `1_Pooling`. It is empty for the model's own directory.
+    /// The module's directory, such as `1_Pooling`. An empty path means the model's own directory.
     pub path: String,
 }
 
@@ -58,8 +58,8 @@ const MAX_MODULES: usize = 100;
 const SUPPORTED: &str = "supported modules are a Transformer and a Pooling, or a StaticEmbedding, and \
                          after these any of Dense, LayerNorm, Normalize and Dropout";
 
-/// Reads the entries of `modules.json` in the order of the list, which is the order in which sentence-transformers
-/// applies them. A note is added if the field `idx` gives another order.
+/// Returns the entries of `modules.json` in the order of the list, in which sentence-transformers applies the modules.
+/// A note is added if the field `idx` gives another order.
 pub(super) fn entries(
     files: &ModelFiles,
     notes: &mut Vec<String>,
@@ -80,7 +80,8 @@ pub(super) fn entries(
             let problem = format!("is {}; expected an object", brief(&value));
             return Err(Error::config(MODULES, format!("[{index}]"), problem));
         };
-        // The entry's index is its name in `whole`, so that error messages name a field as `[1].type`.
+        // In `whole`, the entry is a nested object whose name is its index, so that error messages name a field as
+        // `[1].type`.
         let nested = Value::Object(map);
         let whole = JsonFile::new(MODULES, [(format!("[{index}]"), nested)].into_iter().collect());
         let Some(file) = whole.object(&format!("[{index}]"))? else { continue };
@@ -106,10 +107,10 @@ pub(super) fn entries(
 fn entry(index: usize, file: &JsonFile) -> Result<ModuleEntry, Error> {
     let class = file.str("type")?.ok_or_else(|| file.error("type", "is missing"))?;
     let kind = class.rsplit('.').next().unwrap_or_default().to_string();
-    // PyLate's Dense is the Dense module of sentence-transformers under another name.
+    // PyLate's class Dense is the module Dense of sentence-transformers under another name.
     let own = class.starts_with("sentence_transformers.") || class == "pylate.models.Dense.Dense";
-    // A custom class with the name Transformer is accepted here. The table of architectures decides later whether the
-    // class is supported.
+    // A custom class with the name `Transformer` is accepted here. Later, the table of architectures decides whether
+    // this class is supported.
     let known_later = index == 0 && kind == "Transformer";
     if !own && !known_later {
         return Err(file.unsupported(
@@ -126,13 +127,13 @@ fn entry(index: usize, file: &JsonFile) -> Result<ModuleEntry, Error> {
     Ok(ModuleEntry { index, kind, code, path })
 }
 
-/// A `Router`: separate modules for queries and for documents.
+/// A `Router` module, which sends queries and documents to different modules.
 pub(super) struct Routes {
-    /// The router's file, for error messages.
+    /// The name of the router's file, for error messages.
     pub file: String,
-    /// Each route's name and modules, in the order of the file.
+    /// The name and the modules of each route, in the order of the file.
     pub routes: Vec<(String, Vec<ModuleEntry>)>,
-    /// The route of texts that are neither queries nor documents.
+    /// The name of the route for texts that are neither queries nor documents.
     pub default: Option<String>,
 }
 
@@ -183,7 +184,8 @@ impl Routes {
     }
 }
 
-/// Reads the modules after the transformer and checks that their order and widths fit.
+/// Returns the modules after the transformer. Checks that their order is supported and that the output width of each
+/// module is the input width of the next module.
 pub(super) fn after_transformer(
     files: &ModelFiles,
     entries: &[ModuleEntry],
@@ -195,7 +197,8 @@ pub(super) fn after_transformer(
     Ok(modules)
 }
 
-/// Reads the modules after a static embedding. The mean is not among them, because the static embedding computes it.
+/// Returns the modules after a static embedding. Mean pooling is not listed, because the static embedding itself
+/// computes the mean.
 pub(super) fn after_static(
     files: &ModelFiles,
     entries: &[ModuleEntry],
@@ -209,11 +212,11 @@ pub(super) fn after_static(
     Ok(modules)
 }
 
-/// Reads the modules after the transformer of a multi-vector encoder, which apply to token vectors. Also returns the
-/// config of the `MultiVectorMask` module.
+/// Returns the modules after the transformer of a multi-vector encoder, which are applied to token vectors. Also
+/// returns the config of the `MultiVectorMask` module.
 ///
-/// If the model is `converted` from a single-vector model, the pooling and the normalisation after it are left out,
-/// as in sentence-transformers.
+/// If `converted` is true, the model was a single-vector model. Its pooling, and the normalisation after the pooling,
+/// are then left out, as in sentence-transformers.
 pub(super) fn of_tokens(
     files: &ModelFiles,
     entries: &[ModuleEntry],
@@ -358,8 +361,8 @@ fn dense(entry: &ModuleEntry, file: &JsonFile, notes: &mut Vec<String>) -> Resul
     })
 }
 
-/// Reads the activation, which must be a class of PyTorch. sentence-transformers replaces any other class with tanh,
-/// which would give wrong vectors for a model trained with another activation.
+/// Returns the activation, which must be a class of PyTorch. sentence-transformers replaces any other class with tanh,
+/// which gives wrong vectors for a model that was trained with another activation.
 fn activation(file: &JsonFile) -> Result<DenseActivation, Error> {
     let supported =
         "supported activations are torch.nn's Identity, Tanh, ReLU, GELU, SiLU and Sigmoid";
@@ -394,7 +397,7 @@ pub(super) fn check_widths(modules: &[Module]) -> Result<(), Error> {
     check_widths_after(modules, 0)
 }
 
-/// Like [`check_widths`], for modules whose input has `width` values.
+/// Checks the modules like [`check_widths`]. The input of the first module has `width` values.
 pub(super) fn check_widths_after(modules: &[Module], mut width: usize) -> Result<(), Error> {
     for module in modules {
         let (path, field, expected) = match module {

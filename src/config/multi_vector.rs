@@ -1,7 +1,7 @@
-//! Reads the directory of a multi-vector encoder.
+//! Reads the settings of a multi-vector encoder.
 //!
-//! It reads models saved by sentence-transformers (`MultiVectorEncoder`), by PyLate and by Stanford's ColBERT as
-//! sentence-transformers reads them. It reads bge-m3 as FlagEmbedding does.
+//! Models that were saved by sentence-transformers (`MultiVectorEncoder`), PyLate or Stanford's ColBERT are read as
+//! sentence-transformers reads them. bge-m3 is read as FlagEmbedding reads it.
 
 use crate::config::modules::{MODULES, ModuleEntry, entries, of_tokens};
 use crate::config::{
@@ -11,8 +11,8 @@ use crate::config::{
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The settings of a multi-vector encoder, except its transformer and modules (ColBERT, Khattab and Zaharia 2020,
-/// <https://arxiv.org/abs/2004.12832>).
+/// The settings of a multi-vector encoder, without its transformer and modules. ColBERT introduced such encoders
+/// (Khattab and Zaharia 2020, <https://arxiv.org/abs/2004.12832>).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MultiVectorConfig {
     /// The maximum number of tokens of a query, and the name of the field that sets it.
@@ -20,48 +20,50 @@ pub(crate) struct MultiVectorConfig {
     /// The maximum number of tokens of a document, and the name of the field that sets it.
     pub document_length: Option<(usize, String)>,
     pub expansion: Option<Expansion>,
-    /// Tokens whose vectors are left out of the result.
+    /// The tokens whose vectors are left out of the result.
     pub skiplist: Vec<String>,
     pub skips_in_queries: bool,
     pub skips_in_documents: bool,
-    /// Prefixes that are put before texts. Each becomes one token if the vocabulary has it.
+    /// The prefixes that are put before texts. If the vocabulary has a prefix as a token, the prefix is tokenized as
+    /// this single token.
     pub prefixes: Vec<String>,
     /// True if a score is divided by the number of query tokens.
     pub mean: bool,
-    /// The linear layer that is stored with the transformer's checkpoint instead of in a module; `None` if there is
-    /// none.
+    /// The projection to token vectors, if it is stored with the transformer's checkpoint and not in a module.
     pub projection: Option<ProjectionKind>,
 }
 
-/// The tokens appended to a query that is shorter than `length`.
+/// Query expansion: the tokens that are appended to a query with fewer than `length` tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Expansion {
     /// The minimum number of tokens of a query.
     pub length: usize,
-    /// The names of the file and of the field that set the length.
+    /// The name of the file and the name of the field that set the length.
     pub field: (String, String),
-    /// True if the other tokens attend to the appended tokens.
+    /// True if the query's own tokens attend to the appended tokens.
     pub seen: bool,
-    /// The token to append. `None` means the mask token, or the end-of-sequence token if there is no mask token.
+    /// The text of the token to append. `None` means the mask token, or the end-of-sequence token if there is no mask
+    /// token.
     pub token: Option<String>,
 }
 
-/// A linear layer stored with a checkpoint.
+/// A linear layer that is stored with a transformer's checkpoint and that projects hidden states to token vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProjectionKind {
     /// Stanford's ColBERT stores the layer as `linear.weight`.
     Stanford,
-    /// bge-m3 stores the layer as `colbert_linear`. It is not applied to the first token.
+    /// bge-m3 stores the layer as `colbert_linear`. The layer is not applied to the first token.
     BgeM3,
 }
 
-/// The name of bge-m3's projection to token vectors, which has a weight and a bias.
+/// The name of bge-m3's projection to token vectors, a linear layer with a bias.
 pub(crate) const COLBERT_LINEAR: &str = "colbert_linear";
 
 const SUPPORTED: &str = "supported multi-vector encoders are those saved by sentence-transformers \
     (MultiVectorEncoder), PyLate (ColBERT) or Stanford's ColBERT (HF_ColBERT), and bge-m3";
 
-/// The fields that PyLate adds to `config_sentence_transformers.json`. A file with any of them was saved by PyLate.
+/// The fields that PyLate adds to `config_sentence_transformers.json`. If the file has any of these fields, PyLate
+/// saved it.
 const PYLATE: [&str; 9] = [
     "query_length",
     "document_length",
@@ -81,7 +83,7 @@ const PUNCTUATION: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
 const QUERY_TOKENS: usize = 32;
 
 impl ModelConfig {
-    /// Reads a multi-vector encoder.
+    /// Returns the settings of a multi-vector encoder.
     pub fn load_multi_vector(files: &ModelFiles) -> Result<Self, Error> {
         let mut notes = Vec::new();
         let options = JsonFile::load(files, OPTIONS)?;
@@ -145,8 +147,8 @@ impl ModelConfig {
         match (saved, mask) {
             (Saved::Native, Some(mask)) => mask_fields(&mask, &mut multi)?,
             (Saved::Native, None) => {
-                // Without a mask module, appended tokens matter only if the other tokens attend to them. Otherwise no
-                // tokens are appended.
+                // Without a mask module, tokens are appended only if the query's own tokens attend to the appended
+                // tokens.
                 multi.expansion = multi.expansion.filter(|expansion| expansion.seen);
             }
             (Saved::Pylate | Saved::OldPylate, _) => {
@@ -193,8 +195,8 @@ impl ModelConfig {
         Ok(model)
     }
 
-    /// Reads the layout of Stanford's ColBERT. The projection is stored with the transformer's weights, and
-    /// `artifact.metadata` holds the settings.
+    /// Returns the settings of a model that Stanford's ColBERT saved. The projection is stored with the transformer's
+    /// weights, and `artifact.metadata` holds the settings.
     fn load_stanford(files: &ModelFiles) -> Result<Self, Error> {
         let config = transformer::load(files, "")?;
         transformer::refuse_chat_template(files)?;
@@ -245,7 +247,7 @@ impl ModelConfig {
         })
     }
 
-    /// Reads bge-m3, whose `colbert_linear` projects every token except the first.
+    /// Returns the settings of bge-m3, whose `colbert_linear` projects every token except the first.
     fn load_bge_m3(files: &ModelFiles) -> Result<Self, Error> {
         pickled_head(files, COLBERT_LINEAR)?;
         let multi = MultiVectorConfig {
@@ -257,8 +259,8 @@ impl ModelConfig {
         Ok(ModelConfig { modules: vec![Module::Normalize], ..model })
     }
 
-    /// Reads the config of a model whose heads are in files beside its weights. The config is `config.json` and
-    /// `sentence_bert_config.json`.
+    /// Returns the settings of a model whose heads are in separate files beside its weights. The settings come from
+    /// `config.json` and `sentence_bert_config.json`.
     pub(super) fn beside_heads(files: &ModelFiles, kind: KindConfig) -> Result<Self, Error> {
         let config = transformer::load(files, "")?;
         let settings = transformer::settings(files, "", &transformer::TOKEN_EMBEDDINGS)?;
@@ -289,14 +291,14 @@ impl ModelConfig {
     }
 }
 
-/// The library that saved the modules.
+/// The library that saved the model's modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Saved {
-    /// sentence-transformers saved the modules: `modules.json` lists every module.
+    /// sentence-transformers saved the modules, so `modules.json` lists every module.
     Native,
-    /// PyLate saved the modules: `modules.json` lists neither the skiplist nor the normalisation.
+    /// PyLate saved the modules, so `modules.json` lists neither the skiplist nor the normalisation.
     Pylate,
-    /// A version of PyLate that did not write `model_type` saved the modules.
+    /// An early version of PyLate, which did not write the field `model_type`, saved the modules.
     OldPylate,
 }
 
@@ -329,7 +331,7 @@ pub(super) fn saved_so(options: &JsonFile) -> Result<bool, Error> {
     })
 }
 
-/// Returns the query length of a fixed-length expansion. Longer queries are cut to this length.
+/// Returns the query length of an expansion to a fixed length. Longer queries are truncated to this length.
 fn fixed(expansion: &Option<Expansion>) -> Option<(usize, String)> {
     let expansion = expansion.as_ref()?;
     let (file, field) = &expansion.field;
@@ -343,8 +345,8 @@ fn length(file: &JsonFile, field: &str) -> Result<Option<(usize, String)>, Error
     Ok(Some((file.required_size(field)?, format!("{}: field `{field}`", file.name))))
 }
 
-/// Reads PyLate's fields of `config_sentence_transformers.json`. Queries are expanded, unless a field disables the
-/// expansion.
+/// Reads the fields that PyLate adds to `config_sentence_transformers.json`. Queries are expanded, unless a field
+/// disables the expansion.
 fn pylate_fields(options: &JsonFile, multi: &mut MultiVectorConfig) -> Result<(), Error> {
     if !has_pylate_field(options) {
         return Ok(());
@@ -371,7 +373,8 @@ fn pylate_fields(options: &JsonFile, multi: &mut MultiVectorConfig) -> Result<()
     Ok(())
 }
 
-/// Reads sentence-transformers' fields of `sentence_bert_config.json`, which take precedence over PyLate's fields.
+/// Reads the fields of sentence-transformers in `sentence_bert_config.json`, which take precedence over PyLate's
+/// fields.
 fn own_fields(settings: &JsonFile, multi: &mut MultiVectorConfig) -> Result<(), Error> {
     if settings.has("query_expansion") && multi.expansion.is_some() {
         multi.query_length = None;

@@ -1,4 +1,5 @@
-//! Reads both file formats of the `Pooling` module, which turns token vectors into one vector.
+//! Reads the settings of the `Pooling` module, in both of its file formats. Pooling computes one vector from token
+//! vectors.
 
 use serde_json::Value;
 
@@ -8,9 +9,9 @@ use crate::error::Error;
 /// The settings of a `Pooling` module.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pooling {
-    /// The pooling modes. There is at least one, and their results are concatenated in this order.
+    /// The pooling modes, at least one. The results of several modes are concatenated in this order.
     pub modes: Vec<PoolingMode>,
-    /// If false, the prompt's tokens are left out of every mode.
+    /// If false, every mode leaves out the prompt's tokens.
     pub include_prompt: bool,
     /// The width of a token vector. The pooled vector has this width times the number of modes.
     pub dimension: usize,
@@ -24,14 +25,14 @@ pub(crate) enum PoolingMode {
     Mean,
     /// The sum of the token vectors, divided by the square root of the number of tokens.
     MeanSqrtLen,
-    /// The mean of the token vectors, weighted by the position in the text from 1. The tokens of a prompt count for
-    /// positions even if the prompt is left out.
+    /// The mean of the token vectors, weighted by their positions in the text, which begin at 1. The tokens of a prompt
+    /// have positions even if pooling leaves out the prompt.
     WeightedMean,
     LastToken,
 }
 
-/// For each mode, its name before version 6 of sentence-transformers and its name since. The order is that of
-/// concatenation.
+/// For each mode, its name before version 6 of sentence-transformers, and its name since version 6. The results of
+/// several modes are concatenated in the order of this list.
 const NAMES: [(&str, &str, PoolingMode); 6] = [
     ("pooling_mode_cls_token", "cls", PoolingMode::Cls),
     ("pooling_mode_max_tokens", "max", PoolingMode::Max),
@@ -66,7 +67,8 @@ impl Pooling {
     }
 }
 
-/// Reads the modes. `pooling_mode` takes precedence over the older switches, as in sentence-transformers.
+/// Returns the pooling modes. The field `pooling_mode` takes precedence over the older fields, as in
+/// sentence-transformers.
 fn modes(file: &JsonFile, notes: &mut Vec<String>) -> Result<Vec<PoolingMode>, Error> {
     if let Some(Value::String(name)) = file.raw("pooling_mode") {
         return Ok(vec![mode(file, name)?]);
@@ -98,7 +100,7 @@ fn mode(file: &JsonFile, name: &str) -> Result<PoolingMode, Error> {
     known.map(|(.., mode)| *mode).ok_or_else(|| file.unsupported("pooling_mode", SUPPORTED))
 }
 
-/// Refuses unknown fields, because an unknown field may request another kind of pooling.
+/// Returns an error for an unknown field, because the field may request another kind of pooling.
 fn refuse_unknown_fields(file: &JsonFile) -> Result<(), Error> {
     let other =
         ["embedding_dimension", "word_embedding_dimension", "pooling_mode", "include_prompt"];

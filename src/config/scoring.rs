@@ -1,4 +1,4 @@
-//! Reads the directory of a reranker as sentence-transformers' `CrossEncoder` does.
+//! Reads the settings of a reranker as sentence-transformers' `CrossEncoder` does.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,20 @@ use crate::config::{
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The settings of a reranker, except its transformer.
+/// The settings of a reranker, without its transformer.
 #[derive(Clone, Debug)]
 pub(crate) struct RerankerConfig {
-    /// The function applied to the logits. `None` if the files name none. Then sigmoid is used for one label, and no
+    /// The activation function that is applied to the logits. `None` means the default: sigmoid for one label, and no
     /// function for several labels.
     pub activation: Option<DenseActivation>,
     /// The tokens whose logits give a language model's score; `None` for a classification head.
     pub answers: Option<Answers>,
-    /// The template that turns a pair into one text. If it is `None`, the tokenizer joins the two texts of a pair.
+    /// The template that renders a pair as one text. `None` means that the tokenizer joins the two texts of a pair.
     pub chat: Option<ChatTemplate>,
 }
 
-/// The tokens with which a language model answers a pair. The score is the logit of the positive token, minus the
-/// logit of the negative token if there is one.
+/// The tokens whose logits are the answer of a language model to a pair of texts. The score is the logit of the
+/// positive token, minus the logit of the negative token if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answers {
     /// The tokens `yes` and `no` of the vocabulary.
@@ -39,8 +39,8 @@ const SUPPORTED: &str = "a reranker must be a single Transformer with a sequence
                          LogitScore module";
 
 impl ModelConfig {
-    /// Reads a reranker. If `config_sentence_transformers.json` says that a `CrossEncoder` was saved, `modules.json`
-    /// is used. Otherwise the transformer in the model's own directory is the whole model.
+    /// Returns the settings of a reranker. If `config_sentence_transformers.json` says that a `CrossEncoder` was saved,
+    /// `modules.json` is read. Otherwise the model consists of the transformer in the model's own directory.
     pub fn load_scoring(files: &ModelFiles) -> Result<Self, Error> {
         let mut notes = Vec::new();
         let saved = saved_options(files)?;
@@ -89,7 +89,8 @@ impl ModelConfig {
     }
 }
 
-/// Reads `config_sentence_transformers.json`. Returns `None` if it does not say that a `CrossEncoder` was saved.
+/// Returns the contents of `config_sentence_transformers.json`. Returns `None` if the file is missing or does not say
+/// that a `CrossEncoder` was saved.
 fn saved_options(files: &ModelFiles) -> Result<Option<JsonFile>, Error> {
     let Some(options) = JsonFile::load(files, OPTIONS)? else { return Ok(None) };
     let is = options.str("model_type")? == Some("CrossEncoder");
@@ -151,15 +152,17 @@ fn settings(
     }
 }
 
-/// Returns the answers of a language model without modules. As in sentence-transformers, they are `yes` and `no`.
+/// Returns the answer tokens of a language model without `modules.json`: `yes` and `no`, as in sentence-transformers.
+/// Returns `None` for other models.
 fn default_answers(config: &JsonFile) -> Result<Option<Answers>, Error> {
     let architectures = config.strings("architectures")?.unwrap_or_default();
     let causal = architectures.first().is_some_and(|name| name.ends_with("ForCausalLM"));
     Ok(causal.then_some(Answers::YesNo))
 }
 
-/// Reads the activation from the field `activation_fn` of `config_sentence_transformers.json`, or else from
-/// `config.json`. Version 4 of sentence-transformers renamed the field in `config.json`, so both names are read.
+/// Returns the activation that the field `activation_fn` of `config_sentence_transformers.json` names, or else the
+/// activation that `config.json` names. Version 4 of sentence-transformers renamed the field in `config.json`, so both
+/// names are read.
 fn score_activation(
     options: Option<&JsonFile>,
     config: &JsonFile,
@@ -179,8 +182,8 @@ fn score_activation(
     }
 }
 
-/// Reads an activation, which must be a class of PyTorch. sentence-transformers replaces any other class with the
-/// default, which would give scores that the model was not trained for.
+/// Returns an activation, which must be a class of PyTorch. sentence-transformers replaces any other class with the
+/// default, which gives scores that the model was not trained for.
 fn activation(file: &JsonFile, field: &str) -> Result<DenseActivation, Error> {
     let class = file.str(field)?.unwrap_or_default();
     let name = class.strip_prefix("torch.nn.").and_then(|name| name.rsplit('.').next());

@@ -1,4 +1,4 @@
-//! Reads the directory of a sparse encoder as sentence-transformers' `SparseEncoder` does.
+//! Reads the settings of a sparse encoder as sentence-transformers' `SparseEncoder` does.
 
 use crate::config::modules::{MODULES, ModuleEntry, Routes, entries};
 use crate::config::{
@@ -8,21 +8,21 @@ use crate::config::{
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The settings of a sparse encoder, except its transformer.
+/// The settings of a sparse encoder, without its transformer.
 #[derive(Clone, Debug)]
 pub(crate) struct SparseConfig {
     pub weighting: Weighting,
-    /// If set, the transformer does not run for queries. Instead, each token of a query has a fixed weight.
+    /// The table with a fixed weight for each token of a query. `None` if the transformer encodes queries too.
     pub queries: Option<StaticQueries>,
-    /// The maximum number of weights in a vector. If a text has more, only the largest ones are used.
+    /// The maximum number of weights in a vector. If a text has more weights, only its largest weights are used.
     pub max_active_dims: Option<usize>,
 }
 
-/// The settings of a `SparseStaticEmbedding` for queries, as in OpenSearch's document encoders (Geng et al. 2024,
-/// <https://arxiv.org/abs/2411.04403>).
+/// The settings of the module `SparseStaticEmbedding` for queries, as in the sparse encoders of OpenSearch (Geng et al.
+/// 2024, <https://arxiv.org/abs/2411.04403>).
 #[derive(Clone, Debug)]
 pub(crate) struct StaticQueries {
-    /// The directory prefix of the table's tokenizer and weights.
+    /// The directory prefix of the files with the table's tokenizer and weights.
     pub prefix: String,
     /// The maximum number of tokens of a query.
     pub max_seq_length: Option<usize>,
@@ -30,13 +30,13 @@ pub(crate) struct StaticQueries {
     pub by_default: bool,
 }
 
-/// The way in which hidden states become weights.
+/// The method that computes the weights of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weighting {
     /// The weight of each vocabulary token comes from its maximum logit over the text (SPLADE, Formal et al. 2021,
     /// <https://arxiv.org/abs/2109.10086>).
     Splade {
-        /// True if `activation_function` is `log1p_relu`. Then log(1 + x) is applied twice.
+        /// True if log(1 + x) is applied twice, because `activation_function` is `log1p_relu`.
         twice: bool,
     },
     /// `sparse_linear` computes a weight for each token of the text (bge-m3, Chen et al. 2024,
@@ -44,7 +44,7 @@ pub(crate) enum Weighting {
     Lexical,
 }
 
-/// The name of bge-m3's projection to one weight per token, which has a weight and a bias.
+/// The name of bge-m3's linear layer that computes one weight for each token of a text.
 pub(crate) const SPARSE_LINEAR: &str = "sparse_linear";
 
 const SUPPORTED: &str = "a sparse encoder must be a Transformer with a masked language model's \
@@ -52,11 +52,11 @@ const SUPPORTED: &str = "a sparse encoder must be a Transformer with a masked la
                          to these two modules, and the queries to a SparseStaticEmbedding";
 
 impl ModelConfig {
-    /// Reads a sparse encoder.
+    /// Returns the settings of a sparse encoder.
     ///
-    /// If `config_sentence_transformers.json` says that a `SparseEncoder` was saved, `modules.json` is used.
-    /// Otherwise the model is bge-m3 if it has `sparse_linear`. As in sentence-transformers, any other model counts
-    /// as a masked language model with SPLADE max pooling.
+    /// If `config_sentence_transformers.json` says that a `SparseEncoder` was saved, `modules.json` is read. Otherwise
+    /// the model is read as bge-m3 if it has a `sparse_linear` file. As in sentence-transformers, any other model is
+    /// read as a masked language model with SPLADE max pooling.
     pub fn load_sparse(files: &ModelFiles) -> Result<Self, Error> {
         let mut notes = Vec::new();
         let options = JsonFile::load(files, OPTIONS)?;
@@ -131,7 +131,7 @@ impl ModelConfig {
     }
 }
 
-/// Returns the modules for documents. These are all entries, or the entries of a router's document route.
+/// Returns the modules for documents: all entries, or the entries of a router's document route.
 fn routed(
     files: &ModelFiles,
     mut entries: Vec<ModuleEntry>,
@@ -182,7 +182,7 @@ fn routed(
     Ok(documents)
 }
 
-/// Checks the modules. Returns true if the pooling applies the logarithm twice.
+/// Checks the modules of a sparse encoder. Returns true if the pooling applies log(1 + x) twice.
 fn pooling(files: &ModelFiles, entries: &[ModuleEntry]) -> Result<bool, Error> {
     let kinds: [&[&str]; 2] = [&["Transformer", "MLMTransformer"], &["SpladePooling"]];
     for (at, entry) in entries.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Reads models without a transformer: sentence-transformers' `StaticEmbedding` module and model2vec
+//! Reads the settings of models without a transformer: sentence-transformers' `StaticEmbedding` module, and model2vec
 //! directories, which have no `modules.json`.
 
 use crate::config::modules::MODULES;
@@ -6,15 +6,15 @@ use crate::config::{JsonFile, ModelConfig, Module};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The part of a model that turns texts into tokens and tokens into hidden states.
+/// The first module of a model, which tokenizes texts and computes a vector for each token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FirstModule {
-    /// A transformer. Texts become the same tokens as in the transformers library.
+    /// A transformer. Texts are tokenized as in the transformers library.
     Transformer,
-    /// A table of token vectors. `tokenizer.json` is used unchanged, and no special tokens are added.
+    /// A table of token vectors. The rules of `tokenizer.json` are used unchanged, and no special tokens are added.
     StaticEmbedding,
-    /// Like `StaticEmbedding`, with the rules of model2vec. Unknown tokens are dropped. Long texts are cut to a number
-    /// of characters, and then to a number of tokens.
+    /// A table of token vectors with the rules of model2vec. Unknown tokens are dropped. Long texts are truncated to a
+    /// number of characters, and then to a number of tokens.
     Model2vec,
 }
 
@@ -32,7 +32,8 @@ impl FirstModule {
 /// The maximum number of tokens of a text that model2vec uses by default.
 const MAX_LENGTH: usize = 512;
 
-/// Reads the optional config of a static model. model2vec writes one; a `StaticEmbedding` module has none.
+/// Returns the `config.json` of a static model, or an empty config if there is none. model2vec writes this file, and a
+/// `StaticEmbedding` module has none.
 pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> {
     let found = JsonFile::load(files, &format!("{prefix}config.json"))?;
     Ok(found.unwrap_or_else(|| JsonFile::new(MODULES, serde_json::Map::new())))
@@ -40,7 +41,7 @@ pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> 
 
 impl ModelConfig {
     /// Applies the rules of model2vec to a `StaticEmbedding` whose table holds 8-bit integers. model2vec writes a
-    /// `modules.json` beside such a table, but sentence-transformers does not load it.
+    /// `modules.json` with such a table, but sentence-transformers cannot load the model.
     ///
     /// Returns false if model2vec did not write the model.
     pub fn read_as_model2vec(&mut self) -> Result<bool, Error> {
@@ -56,13 +57,13 @@ impl ModelConfig {
     }
 }
 
-/// Returns true if a `config.json` belongs to a model2vec directory.
+/// Returns true if the `config.json` says that model2vec saved the model.
 pub(super) fn is_model2vec(config: &JsonFile) -> Result<bool, Error> {
     let architectures = config.strings("architectures")?.unwrap_or_default();
     Ok(config.str("model_type")? == Some("model2vec") || architectures == ["StaticModel"])
 }
 
-/// Returns the maximum number of tokens, and the modules after the mean, as model2vec's config requests them.
+/// Returns the maximum number of tokens, and the modules after mean pooling, that a model2vec config requests.
 pub(super) fn model2vec(config: &JsonFile) -> Result<(Option<usize>, Vec<Module>), Error> {
     let max_length = match config.map.get("max_length") {
         None => Some(MAX_LENGTH),

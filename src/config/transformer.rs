@@ -1,11 +1,11 @@
-//! Reads the transformer's `config.json` and the `sentence_*_config.json` beside it.
+//! Reads the transformer's `config.json`, and the `sentence_*_config.json` in the same directory.
 
 use crate::config::modules::MODULES;
 use crate::config::{JsonFile, PoolingMode};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The possible names of the settings file. The first file that exists and is not empty is used.
+/// The possible names of the settings file, of which the first file that exists and is not empty is read.
 const SETTINGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -16,10 +16,11 @@ const SETTINGS: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 
-/// The two names of the field that holds the tokenizer's arguments.
+/// The two possible names of the field that holds the tokenizer's arguments.
 const TOKENIZER_ARGUMENTS: [&str; 2] = ["processor_kwargs", "tokenizer_args"];
 
-/// The tokenizer's arguments that Vectile applies. All but the first two replace fields of `tokenizer_config.json`.
+/// The tokenizer's arguments that Vectile supports. All arguments after the first two replace fields of
+/// `tokenizer_config.json`.
 const TOKENIZER_FIELDS: [&str; 10] = [
     "model_max_length",
     "use_fast",
@@ -33,8 +34,8 @@ const TOKENIZER_FIELDS: [&str; 10] = [
     "tokenize_chinese_chars",
 ];
 
-/// Returns the arguments that `sentence_bert_config.json` passes to the tokenizer. As in sentence-transformers, that
-/// file is ignored if there is no `modules.json`.
+/// Returns the arguments that `sentence_bert_config.json` passes to the tokenizer. As in sentence-transformers,
+/// `sentence_bert_config.json` is ignored if there is no `modules.json`.
 pub(crate) fn tokenizer_arguments(
     files: &ModelFiles,
     prefix: &str,
@@ -73,15 +74,15 @@ pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> 
     Err(Error::file(name, problem))
 }
 
-/// The output that a transformer must compute for a kind of model, in the words of the settings.
+/// The output that a transformer must compute for a kind of model, with the names that settings use for it.
 pub(super) struct Gives {
     task: &'static str,
     output: &'static str,
-    /// The name of the output's field in transformers.
+    /// The name that transformers gives the field with this output.
     returned: &'static str,
-    /// True if queries and documents may have separate length limits.
+    /// True if settings may give queries and documents separate maximum lengths.
     sides: bool,
-    /// True if texts may be given as messages, through a chat template.
+    /// True if a chat template may render texts as messages.
     messages: bool,
 }
 
@@ -134,7 +135,7 @@ pub(super) fn settings(
     Ok(None)
 }
 
-/// Refuses unsupported settings that would change the vectors.
+/// Returns an error for a setting that Vectile does not support and that would change the vectors.
 fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let expected = [("transformer_task", gives.task), ("module_output_name", gives.output)];
     for (field, only) in expected {
@@ -160,8 +161,8 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let harmless: [(&str, &[&str]); 7] = [
         ("processor_kwargs", &TOKENIZER_FIELDS),
         ("tokenizer_args", &TOKENIZER_FIELDS),
-        // These settings do not change the result. The caller chooses the dtype and the device. stella and gte request
-        // other attention implementations and unpadding, which compute the same vectors.
+        // The arguments in the next list do not change the result. The caller chooses the dtype and the device. stella
+        // and gte request other attention implementations and unpadding, which compute the same vectors.
         (
             "model_kwargs",
             &[
@@ -204,8 +205,8 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     check_modality(file, gives)
 }
 
-/// Checks that the model computes the expected output. It must take plain text, or messages if these are allowed.
-/// [`chat_template`](super::chat::chat_template) reads the template that renders messages.
+/// Checks that the model computes the expected output, and that its input is plain text, or messages if `gives` allows
+/// messages. [`chat_template`](super::chat::chat_template) reads the template that renders messages.
 fn check_modality(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let Some(modality) = file.object("modality_config")? else { return Ok(()) };
     if modality.has("message") && !gives.messages {
@@ -231,8 +232,8 @@ pub(super) fn do_lower_case(settings: Option<&JsonFile>) -> Result<bool, Error> 
     Ok(settings.map(|file| file.bool("do_lower_case")).transpose()?.flatten().unwrap_or(false))
 }
 
-/// Returns the maximum number of tokens. If the settings state a number, it is used. Otherwise the result is the
-/// smaller of the tokenizer's limit and the model's limit.
+/// Returns the maximum number of tokens of a text. This is the number in the settings, or else the smaller of the
+/// tokenizer's limit and the model's number of positions.
 pub(super) fn max_seq_length(
     files: &ModelFiles,
     prefix: &str,
@@ -256,7 +257,7 @@ pub(super) fn max_seq_length(
     Ok(limits.into_iter().flatten().min())
 }
 
-/// Reads `model_max_length`. A value of 1e9 or more means no limit; transformers writes 1e30 for that.
+/// Returns the field `model_max_length`. A value of 1e9 or more means no limit, for which transformers writes 1e30.
 fn tokenizer_limit(file: &JsonFile) -> Result<Option<usize>, Error> {
     match file.f64("model_max_length")? {
         None => Ok(None),
@@ -267,7 +268,7 @@ fn tokenizer_limit(file: &JsonFile) -> Result<Option<usize>, Error> {
     }
 }
 
-/// Reads `max_position_embeddings`. The value -1, which XLNet has, means no limit.
+/// Returns the field `max_position_embeddings`. The value -1, which XLNet has, means no limit.
 fn positions(transformer: &JsonFile) -> Result<Option<usize>, Error> {
     let field = "max_position_embeddings";
     match transformer.raw(field) {
@@ -277,7 +278,7 @@ fn positions(transformer: &JsonFile) -> Result<Option<usize>, Error> {
     }
 }
 
-/// Reads the width of a token vector under each of the names that architectures use.
+/// Returns the width of a token vector from the first field that exists among the names that architectures use.
 pub(super) fn hidden_size(transformer: &JsonFile) -> Result<Option<usize>, Error> {
     for field in ["hidden_size", "d_model", "n_embd", "dim"] {
         if transformer.has(field) {
@@ -287,7 +288,8 @@ pub(super) fn hidden_size(transformer: &JsonFile) -> Result<Option<usize>, Error
     Ok(None)
 }
 
-/// Returns the pooling that sentence-transformers adds to a transformer without modules, and the name of the pooling.
+/// Returns the pooling that sentence-transformers adds to a transformer without `modules.json`, and the pooling's name
+/// in words.
 pub(super) fn bare_pooling(transformer: &JsonFile) -> Result<(PoolingMode, &'static str), Error> {
     let architectures = transformer.strings("architectures")?.unwrap_or_default();
     let causal = architectures.first().is_some_and(|name| name.ends_with("ForCausalLM"))
@@ -299,8 +301,8 @@ pub(super) fn bare_pooling(transformer: &JsonFile) -> Result<(PoolingMode, &'sta
     })
 }
 
-/// Refuses a model without `modules.json` that has a chat template, because sentence-transformers would render every
-/// text through the template.
+/// Returns an error if a model without `modules.json` has a chat template, because sentence-transformers would render
+/// every text through the template.
 pub(super) fn refuse_chat_template(files: &ModelFiles) -> Result<(), Error> {
     let supported =
         "supported: plain text; add a modules.json that says how the model embeds texts";

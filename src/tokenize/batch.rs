@@ -4,11 +4,12 @@ use super::{Tokenizer, Tokens};
 use crate::error::Error;
 use crate::threads;
 
-/// The minimum bytes of text for which a thread is started. For less text, the start takes longer than it saves.
+/// The minimum number of bytes of text for each thread. For less text, starting a thread costs more time than it saves.
 const WORTH_A_THREAD: usize = 8 * 1024;
 
 impl Tokenizer {
-    /// Encodes each text like [`Tokenizer::encode`], cut to `limit` tokens. Results are in the order of the texts.
+    /// Encodes each text like [`Tokenizer::encode`], truncated to `limit` tokens. The results are in the order of the
+    /// texts.
     pub fn encode_batch_within(
         &self,
         prompt: Option<&str>,

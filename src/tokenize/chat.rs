@@ -1,7 +1,8 @@
 //! Renders a pair of texts through a model's chat template, for rerankers that are language models.
 //!
-//! The messages are those of sentence-transformers. The first text is a message with the role `query`, and the second
-//! text has the role `document`. A prompt becomes a message with the role `system` before them.
+//! The messages are the same as in sentence-transformers. The first text is a message with the role `query`, and the
+//! second text is a message with the role `document`. A prompt is a message with the role `system` before these two
+//! messages.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +13,15 @@ use serde::Deserialize;
 use crate::config::ChatTemplate;
 use crate::error::Error;
 
-/// The maximum cost of one rendering. A step costs about one unit, and so do 64 bytes of text. A pair within a
-/// model's length limit takes about a thousandth of the maximum.
+/// The maximum cost of one rendering. A step of the template costs about one unit, and so do 64 bytes of text. A pair
+/// within a model's maximum length costs about a thousandth of this maximum.
 const FUEL: u64 = 2_000_000;
 const NAME: &str = "chat";
-/// Pairs of texts. Each differs from another pair in one text only. If a template renders both alike, it ignores that
-/// text.
+/// Pairs of texts, of which the second and the third each differ from the first in one text only. If a template renders
+/// two such pairs alike, it ignores the text in which they differ.
 const PROBES: [[&str; 2]; 3] = [["alpha", "bravo"], ["charlie", "bravo"], ["alpha", "foxtrot"]];
 
-/// A chat template, compiled and checked.
+/// A chat template that was compiled and checked.
 #[derive(Debug)]
 pub(super) struct Chat {
     environment: Environment<'static>,
@@ -31,7 +32,8 @@ pub(super) struct Chat {
 }
 
 impl Chat {
-    /// Compiles a template. Refuses a template that is not valid Jinja, or that does not write both texts of a pair.
+    /// Compiles a template. Returns an error if the template is not valid Jinja, or if it does not write both texts of
+    /// a pair.
     pub fn new(template: &ChatTemplate) -> Result<Self, Error> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
@@ -80,10 +82,11 @@ impl Chat {
         Ok(())
     }
 
-    /// Renders a pair of texts, with an optional prompt, to one text. The prompt may be empty.
+    /// Returns the text that the template renders for a prompt and a pair of texts. An empty `prompt` means that there
+    /// is no prompt.
     ///
     /// # Errors
-    /// Returns [`Error::Tokenizer`] if the template fails or exceeds its fuel.
+    /// Returns [`Error::Tokenizer`] if the template fails or exceeds the maximum cost.
     pub fn render(&self, prompt: &str, pair: [&str; 2]) -> Result<String, Error> {
         let message = |role: &str, text: &str| {
             let content = match self.structured {

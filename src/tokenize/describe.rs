@@ -1,4 +1,4 @@
-//! Returns tokens with their positions in the text, for display.
+//! Describes the tokens of a text: their names in the vocabulary and their positions in the text.
 
 use tokenizers::{Encoding, PostProcessor, Token, TruncationDirection};
 
@@ -13,7 +13,7 @@ pub(crate) struct Piece {
     pub token: String,
     /// True if the post-processor added the token.
     pub special: bool,
-    /// The token's byte range in the text.
+    /// The token's byte range in the text, as start and end.
     pub bytes: (usize, usize),
 }
 
@@ -23,7 +23,7 @@ impl Tokenizer {
         self.table_rows
     }
 
-    /// Returns true if texts are truncated at their beginning rather than their end.
+    /// Returns true if texts are truncated at their beginning, and false if they are truncated at their end.
     pub fn truncates_left(&self) -> bool {
         self.side == TruncationDirection::Left
     }
@@ -33,7 +33,7 @@ impl Tokenizer {
         self.chat.is_some()
     }
 
-    /// Decodes token ids to their text.
+    /// Returns the text that token ids stand for.
     ///
     /// # Errors
     /// Returns [`Error::Tokenizer`] if the tokenizer's decoder fails.
@@ -41,8 +41,8 @@ impl Tokenizer {
         self.guard(|| self.inner.decode(ids, skip_special_tokens))
     }
 
-    /// Returns all tokens of a text that includes its prompt, without truncation. If `special` is true, the result
-    /// includes the tokens that the post-processor adds.
+    /// Returns all tokens of a text, without truncation. `text` includes the prompt. If `special` is true, the result
+    /// includes the special tokens that the post-processor adds.
     pub fn describe(&self, text: &str, special: bool) -> Result<Vec<Piece>, Error> {
         let whole = self.model2vec.as_ref().map_or(text, |rules| rules.cut(text));
         let unknown = self.model2vec.as_ref().and_then(|rules| rules.unknown);

@@ -1,4 +1,4 @@
-//! Limits how much a normalizer's replacements can lengthen a text.
+//! Limits the factor by which a normalizer's replacements can lengthen a text.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,12 @@ use serde_json::Value;
 
 use crate::error::Error;
 
-/// The maximum factor by which a normalizer may lengthen a text. Published normalizers at most triple it.
+/// The maximum factor by which a normalizer may lengthen a text. Published normalizers at most triple the length of a
+/// text.
 const MAX_GROWTH: f64 = 1000.0;
 
-/// Refuses a normalizer that can lengthen a text too much. Without this check, eight replacements could turn a word
-/// into a gigabyte.
+/// Returns an error if a normalizer can lengthen a text by more than `MAX_GROWTH`. Without this check, eight
+/// replacements could turn a word into a gigabyte.
 pub(super) fn check_growth(file: &str, normalizer: Option<&Value>) -> Result<(), Error> {
     let grows = normalizer.map_or(1.0, growth);
     if grows <= MAX_GROWTH {
@@ -23,11 +24,11 @@ pub(super) fn check_growth(file: &str, normalizer: Option<&Value>) -> Result<(),
     Err(Error::tokenizer(file, problem))
 }
 
-/// The maximum length, in characters, that one character of the input can reach after some of the steps.
+/// The maximum number of characters into which the later steps of a normalizer can turn one character.
 struct Lengths {
-    /// The lengths of characters that a pattern or a replacement names.
+    /// The maximum length for each character that occurs in a pattern or a replacement.
     named: BTreeMap<char, f64>,
-    /// The length of every other character.
+    /// The maximum length for every other character.
     other: f64,
 }
 
@@ -52,9 +53,9 @@ impl Lengths {
 
 /// Returns an upper bound on the factor by which a normalizer lengthens a text.
 ///
-/// The function goes through the steps from the last to the first. In each step, a character counts as long as the
-/// later steps can make it or its replacement. Replacing every "." by " . " thus triples a full stop, and does not
-/// lengthen a comma. If two steps both replace "a" by "aa", their factors are multiplied.
+/// The function goes through the steps from the last to the first. At each step, it computes the maximum length of each
+/// character after this step and all later steps. For example, replacing every "." by " . " triples a full stop, and
+/// does not lengthen a comma. If two steps both replace "a" by "aa", their factors are multiplied.
 pub(super) fn growth(normalizer: &Value) -> f64 {
     let mut steps = Vec::new();
     flatten(normalizer, &mut steps);
@@ -111,8 +112,8 @@ fn flatten<'a>(normalizer: &'a Value, steps: &mut Vec<&'a Value>) {
     }
 }
 
-/// Returns true if the expression may match without any character. It also returns true for an expression that only a
-/// backtracking engine can read.
+/// Returns true if the regular expression may match the empty string. Also returns true for an expression that the
+/// crate `regex_syntax` cannot parse.
 fn may_match_nothing(regex: &str) -> bool {
     let parsed = regex_syntax::parse(regex);
     parsed.ok().and_then(|parsed| parsed.properties().minimum_len()).is_none_or(|len| len == 0)

@@ -1,4 +1,4 @@
-//! Reads `tokenizer.json` and checks that it is safe to use with any text.
+//! Reads `tokenizer.json`, and checks that the tokenizer does not fail on unusual texts.
 
 use tokenizers::normalizers::{Lowercase, Sequence};
 use tokenizers::{
@@ -18,11 +18,12 @@ use crate::config::{FirstModule, JsonFile, KindConfig, ModelConfig};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The maximum size of the file in bytes. Published files reach 40 MB (a Unigram model of half a million pieces).
+/// The maximum size of `tokenizer.json` in bytes. Published files reach 40 MB (a Unigram model of half a million
+/// pieces).
 const MAX_FILE: u64 = 64_000_000;
 
-/// Texts that exercise unusual paths of a tokenizer. All of them are tokenized at load, so that a file is refused if
-/// it fails on one of them.
+/// Texts that exercise unusual code paths of a tokenizer. They are tokenized when the model is loaded, so that a
+/// tokenizer that fails on one of them is refused.
 const PROBES: [&str; 22] = [
     "",
     " ",
@@ -49,12 +50,12 @@ const PROBES: [&str; 22] = [
 ];
 
 impl Tokenizer {
-    /// Loads the model's tokenizer and tries it on probe texts. Checks that each of their token ids is a row of the
-    /// embedding table.
+    /// Loads the model's tokenizer and tokenizes probe texts. Checks that the token ids of the empty text have rows in
+    /// the embedding table.
     ///
-    /// The table may have more rows than the vocabulary has tokens, because many tables are padded. `position_limit`
-    /// is the transformer's number of positions, if there is a limit. `version` overrides the version of transformers
-    /// for which the model was published.
+    /// The embedding table may have more rows than the vocabulary has tokens, because many tables are padded.
+    /// `position_limit` is the transformer's number of positions; `None` if there is no limit. `version` overrides the
+    /// version of transformers with which the model was published.
     pub fn load(
         files: &ModelFiles,
         config: &ModelConfig,
@@ -73,7 +74,7 @@ impl Tokenizer {
         let mut inner = parse(&file, contents)?;
         inner.with_padding(None);
         guard(&file, "cannot be used", || inner.with_truncation(None).map(|_| ()))?;
-        // Only transformer models read further tokenizer files besides tokenizer.json.
+        // Static models use no tokenizer file other than tokenizer.json.
         let beside = match config.input {
             FirstModule::Transformer => {
                 Some(BesideFiles::load(files, prefix, &config.transformer, version)?)
@@ -136,8 +137,8 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Refuses an empty vocabulary. If the vocabulary has tokens beyond the table, a note is added, and every text
-    /// that uses such a token is refused.
+    /// Returns an error if the vocabulary is empty. If some token ids have no row in the embedding table, a note is
+    /// added, and texts with such a token are refused later.
     fn check_vocabulary(&mut self) -> Result<(), Error> {
         let vocabulary = self.inner.get_vocab(true);
         if vocabulary.is_empty() {
@@ -170,8 +171,8 @@ impl Tokenizer {
         }
     }
 
-    /// Tokenizes the probes. The ids of the empty text must be rows of the table, because every text contains its
-    /// tokens.
+    /// Tokenizes the probe texts. The token ids of the empty text must have rows in the embedding table, because every
+    /// text contains these special tokens.
     fn check_probes(&self) -> Result<(), Error> {
         for text in PROBES {
             match self.encode_unchecked(text, self.limit) {
@@ -187,8 +188,8 @@ fn parse(file: &str, contents: &[u8]) -> Result<tokenizers::Tokenizer, Error> {
     guard(file, "cannot be loaded", || tokenizers::Tokenizer::from_bytes(contents))
 }
 
-/// Applies sentence-transformers' `do_lower_case`. It adds a lowercase step before all other steps, unless there
-/// already is one.
+/// Applies sentence-transformers' `do_lower_case`: adds a lowercase step before all other steps of the normalizer,
+/// unless the normalizer already has such a step.
 fn lowercase_first(tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
     let present = match tokenizer.get_normalizer() {
         None => Vec::new(),
@@ -203,12 +204,11 @@ fn lowercase_first(tokenizer: &mut tokenizers::Tokenizer) -> tokenizers::Result<
     tokenizer.with_normalizer(Some(Sequence::new(steps))).map(|_| ())
 }
 
-/// Returns true if a text may be cut at a space, because no token depends on the text on the other side of the
-/// space.
+/// Returns true if a text may be split at a space, because no token depends on text on both sides of a space.
 ///
-/// The result is true if BERT's normalizer, BERT's pre-tokenizer and WordPiece are combined. The normalizer works
-/// on single characters, the pre-tokenizer splits at every space, and WordPiece sees one word at a time. Added
-/// tokens must contain no space.
+/// The result is true for the combination of BERT's normalizer, BERT's pre-tokenizer and WordPiece, if no added token
+/// contains a space. The normalizer works on single characters, the pre-tokenizer splits at every space, and WordPiece
+/// tokenizes one word at a time.
 fn cuts_at_spaces(tokenizer: &tokenizers::Tokenizer) -> bool {
     let normalizer =
         matches!(tokenizer.get_normalizer(), None | Some(NormalizerWrapper::BertNormalizer(_)));
@@ -220,8 +220,8 @@ fn cuts_at_spaces(tokenizer: &tokenizers::Tokenizer) -> bool {
     normalizer && pre_tokenizer && model && !added.values().any(holds_space)
 }
 
-/// The tokenizers of transformers that return token types unless `model_input_names` says otherwise. All other
-/// tokenizers give the second text of a pair the type 0, whatever `tokenizer.json` says.
+/// The tokenizer classes of transformers that return token types, unless `model_input_names` says otherwise. With all
+/// other classes, the token types of the second text of a pair are 0, whatever `tokenizer.json` says.
 const GIVE_TYPES: [&str; 6] = [
     "BertTokenizer",
     "ConvBertTokenizer",
@@ -232,8 +232,8 @@ const GIVE_TYPES: [&str; 6] = [
     "MobileBertTokenizer",
 ];
 
-/// Returns true if the token types of `tokenizer.json` are used. They are used if the tokenizer class returns types.
-/// They are also used if no class is named, because the architecture's class is then used.
+/// Returns true if token types come from `tokenizer.json`. This is the case if the tokenizer class returns token types,
+/// or if no file names a class.
 fn gives_types(settings: Option<&JsonFile>) -> Result<bool, Error> {
     let Some(settings) = settings else { return Ok(true) };
     if let Some(names) = settings.strings("model_input_names")? {
@@ -248,7 +248,7 @@ fn pads_left(settings: Option<&JsonFile>) -> Result<bool, Error> {
     Ok(side == Some("left"))
 }
 
-/// Reads the truncation side from `tokenizer_config.json`, or else from `tokenizer.json`, as transformers does.
+/// Returns the truncation side from `tokenizer_config.json`, or else from `tokenizer.json`, as transformers does.
 fn truncation_side(
     settings: Option<&JsonFile>,
     outline: &Outline,

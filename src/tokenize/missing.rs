@@ -1,10 +1,10 @@
-//! Explains why a model has no `tokenizer.json`, and what the user can do.
+//! Makes the error for a model without `tokenizer.json`, which tells the user what to do.
 
 use crate::config::{JsonFile, ModelConfig};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The tokenizers of transformers that exist only as Python code, each with the reason why.
+/// The tokenizer classes of transformers that exist as Python code only, each with the reason.
 const PYTHON_ONLY: [(&str, &str); 14] = [
     ("BertJapaneseTokenizer", "this tokenizer class splits words with MeCab, Sudachi or Juman++"),
     ("BertweetTokenizer", "this tokenizer class normalises tweets in Python"),
@@ -22,7 +22,7 @@ const PYTHON_ONLY: [(&str, &str); 14] = [
     ("XLMTokenizer", "this tokenizer class splits words with sacremoses"),
 ];
 
-/// Names of files that hold a vocabulary in another format.
+/// The names of files that hold a vocabulary in another format.
 const OTHERS: [&str; 6] = [
     "vocab.txt",
     "vocab.json",

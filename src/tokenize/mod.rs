@@ -1,4 +1,4 @@
-//! Turns a prompt and a text into token ids. No other module truncates texts.
+//! Tokenizes texts with their prompts, and truncates them. No other module truncates texts.
 
 mod batch;
 mod chat;
@@ -32,14 +32,14 @@ use model2vec::Model2vec;
 pub(crate) use query_document::QueryPadding;
 pub use transformers::TransformersVersion;
 
-/// If the tokenizer allows it, texts of more bytes than this are tokenized in pieces, cut between words. The ids stay
-/// the same, and the length of a piece limits the memory.
+/// The size in bytes of the pieces in which long texts are tokenized, if the tokenizer allows texts to be split between
+/// words. The token ids are the same as without pieces, and less memory is needed.
 const PIECE: usize = 64 * 1024;
 
-/// The tokenizer of a model. It truncates to [`Tokenizer::limit`] and never pads.
+/// The tokenizer of a model. It truncates texts to [`Tokenizer::limit`] and does not pad them.
 ///
-/// Like transformers, it ignores the truncation and padding that `tokenizer.json` contains, because they come from
-/// the tokenizer's training.
+/// As in transformers, truncation and padding in `tokenizer.json` are ignored, because they come from the tokenizer's
+/// training.
 #[derive(Debug)]
 pub(crate) struct Tokenizer {
     /// The tokenizer without post-processor, truncation and padding.
@@ -50,27 +50,29 @@ pub(crate) struct Tokenizer {
     added: usize,
     limit: Option<usize>,
     side: TruncationDirection,
-    /// The number of positions of the transformer.
+    /// The number of positions of the transformer; `None` if there is no limit.
     positions: Option<usize>,
-    /// Ids of tokens by role. The keys are the roles' fields in `tokenizer_config.json`.
+    /// The ids of tokens with a role, such as the mask token. The keys are the names of the roles' fields in
+    /// `tokenizer_config.json`.
     roles: BTreeMap<String, u32>,
     /// True if padding is added at the start of a text.
     pads_left: bool,
     /// The rules of model2vec, if the model is a model2vec model.
     model2vec: Option<Model2vec>,
-    /// Tokens that count as special at the end of a prompt.
+    /// The ids of the special tokens. If a prompt ends with a special token, this token does not count as part of the
+    /// prompt.
     special_ids: HashSet<u32>,
-    /// The number of rows of the embedding table. Every id must be below it.
+    /// The number of rows of the embedding table. Every token id must be below this number.
     table_rows: usize,
-    /// True if a text may be cut between words without a change of its tokens.
+    /// True if a text may be split between words without changing its tokens.
     cuts_at_spaces: bool,
-    /// True if the token types of pairs come from the post-processor. Otherwise all types are 0.
+    /// True if the token types of pairs come from the post-processor. If false, all token types are 0.
     gives_types: bool,
-    /// The chat template that renders pairs, if there is one. With it, the post-processor adds nothing.
+    /// The chat template that renders pairs, if there is one. The post-processor then adds no tokens.
     chat: Option<Chat>,
-    /// A token that is removed from the end of pairs, if there is one.
+    /// The id of a token whose repetitions at the end of a pair are removed; `None` if no token is removed.
     passed_over: Option<u32>,
-    /// Assumptions and limits to be shown at load.
+    /// Notes for the user about assumptions and limits.
     notes: Vec<String>,
     /// The name of the tokenizer's file, for messages.
     file: String,
@@ -81,12 +83,12 @@ pub(crate) struct Tokenizer {
 pub(crate) struct Tokens {
     pub ids: Vec<u32>,
     pub type_ids: Vec<u32>,
-    /// The number of prompt tokens that pooling leaves out if `include_prompt` is false. A special token at the start
-    /// is counted, but one at the end is not. The number may exceed `ids.len()`.
+    /// The number of prompt tokens, which pooling leaves out if `include_prompt` is false. A special token at the start
+    /// of the prompt is counted, but a special token at its end is not. The number may exceed `ids.len()`.
     pub prompt_len: usize,
-    /// The exact length before truncation, special tokens included.
+    /// The number of tokens before truncation, special tokens included.
     pub untruncated: usize,
-    /// The number of leading tokens to which the other tokens attend.
+    /// The number of leading tokens that serve as attention keys. All tokens attend to these tokens only.
     pub seen: usize,
 }
 
@@ -101,12 +103,12 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
-    /// Returns a token's text in the vocabulary.
+    /// Returns the text of a token in the vocabulary; `None` if there is no such token.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// Returns the ids of the tokens with which a language model answers a pair.
+    /// Returns the ids of the tokens whose logits give a language model's score for a pair.
     pub fn answers(&self, answers: Answers) -> Result<Vec<usize>, Error> {
         let word = |word: &str| match self.inner.token_to_id(word) {
             Some(id) => Ok(id as usize),
@@ -124,7 +126,7 @@ impl Tokenizer {
         })
     }
 
-    /// Encodes `prompt` followed directly by `text`.
+    /// Returns the tokens of `prompt` followed directly by `text`.
     pub fn encode(&self, prompt: Option<&str>, text: &str) -> Result<Tokens, Error> {
         let prompt = prompt.unwrap_or_default();
         self.encode_after(prompt, self.prompt_len(prompt)?, text, self.limit)
@@ -143,8 +145,8 @@ impl Tokenizer {
         self.encode_whole(&format!("{prompt}{text}"), prompt_len, limit)
     }
 
-    /// Returns the prompt's length by sentence-transformers' rule. It is the number of tokens of the prompt alone,
-    /// minus one if the last of them is special.
+    /// Returns the prompt's number of tokens by the rule of sentence-transformers: the number of tokens of the prompt
+    /// alone, minus one if the last token is special.
     fn prompt_len(&self, prompt: &str) -> Result<usize, Error> {
         if prompt.is_empty() {
             return Ok(0);
@@ -154,7 +156,7 @@ impl Tokenizer {
         Ok(ids.len() - usize::from(trailing))
     }
 
-    /// Returns assumptions and limits to be shown at load.
+    /// Returns notes for the user about assumptions and limits.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -170,7 +172,7 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// Encodes a text without checking that its ids are rows of the table.
+    /// Returns the tokens of a text, without checking that their ids have rows in the embedding table.
     fn encode_unchecked(&self, text: &str, limit: Option<usize>) -> Result<Tokens, Error> {
         let whole = self.guard(|| self.content(text))?;
         let content = match self.model2vec.as_ref().map(|rules| rules.cut(text)) {
@@ -197,7 +199,8 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// Encodes a text without adding special tokens, and without leaving room for them.
+    /// Returns the tokens of a text without special tokens. Because no special tokens are added, the text itself may
+    /// use the whole limit.
     pub fn encode_bare(&self, text: &str) -> Result<Tokens, Error> {
         let content = self.guard(|| self.content(text))?;
         let over = content.len().saturating_sub(self.limit.unwrap_or(usize::MAX));
@@ -211,7 +214,7 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// Removes the tokens that model2vec drops.
+    /// Returns the ids without the unknown tokens that model2vec drops.
     fn known<'a>(&self, ids: &'a [u32]) -> Cow<'a, [u32]> {
         match self.model2vec.as_ref().and_then(|rules| rules.unknown) {
             Some(unknown) => ids.iter().copied().filter(|id| *id != unknown).collect(),
@@ -219,7 +222,7 @@ impl Tokenizer {
         }
     }
 
-    /// Returns all ids of the text itself, without special tokens and without truncation.
+    /// Returns the token ids of the text itself, without special tokens and without truncation.
     fn content(&self, text: &str) -> tokenizers::Result<Vec<u32>> {
         let mut ids = Vec::new();
         let mut rest = text;
@@ -231,18 +234,20 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// Splits a long text into its first piece and the rest. The cut is before a space.
+    /// Splits a long text before a space, into its first piece and the remaining text. Returns `None` if the text is
+    /// short or must not be split.
     fn cut<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str)> {
         if !self.cuts_at_spaces || text.len() <= PIECE {
             return None;
         }
         let is_space = |byte: &u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
-        // Every byte of ASCII is a whole character, so `at` is a character boundary.
+        // An ASCII byte is always a whole character, so `at` is a character boundary.
         let at = PIECE + text.as_bytes()[PIECE..].iter().position(is_space)?;
         Some(text.split_at(at))
     }
 
-    /// Adds special tokens to ids. Token strings and offsets are not needed, so they are left empty.
+    /// Returns the encoding of `ids` with special tokens added. Its token strings and offsets are empty, because they
+    /// are not needed.
     fn add_special_tokens(&self, ids: &[u32]) -> tokenizers::Result<Encoding> {
         let tokens = ids.iter().map(|&id| Token::new(id, String::new(), (0, 0))).collect();
         let encoding = Encoding::from_tokens(tokens, 0);
@@ -252,7 +257,8 @@ impl Tokenizer {
         }
     }
 
-    /// Refuses ids beyond the table, because a GPU would read a wrong row for them without an error.
+    /// Checks that every id has a row in the embedding table. For an id without a row, a GPU would read a wrong row
+    /// without an error.
     fn check_rows(&self, ids: &[u32]) -> Result<(), Error> {
         let Some(id) = ids.iter().find(|&&id| id as usize >= self.table_rows) else {
             return Ok(());
@@ -266,7 +272,7 @@ impl Tokenizer {
         Err(Error::tokenizer(&self.file, problem))
     }
 
-    /// Refuses a post-processor that adds another number of tokens than it declares.
+    /// Returns an error if the post-processor added a different number of tokens than it declares.
     fn check_count(&self, tokens: &Tokens, expected: usize) -> Result<(), Error> {
         if tokens.ids.len() != expected {
             let problem = "its post-processor drops the text, or adds a number of tokens that differs from what it declares; use the tokenizer.json the model was published with";
@@ -280,8 +286,9 @@ impl Tokenizer {
         self.check_count(tokens, expected)
     }
 
-    /// Runs code of the tokenizers crate and turns a panic into an error, because some files make that crate panic.
-    /// The program's panic hook still runs. If panics abort the program, this function cannot prevent it.
+    /// Runs code of the tokenizers crate and converts a panic to an error, because some files make that crate panic.
+    /// The program's panic hook still runs. If the program was built with `panic = "abort"`, a panic still ends the
+    /// program.
     fn guard<T>(&self, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, Error> {
         guard(&self.file, "could not tokenize the text", run)
     }
@@ -292,8 +299,8 @@ fn guard<T>(
     what: &str,
     run: impl FnOnce() -> tokenizers::Result<T>,
 ) -> Result<T, Error> {
-    // Catching a panic is safe here, because only caches stay in use after the panic, and the tokenizers crate ignores
-    // poisoned caches.
+    // Catching a panic is safe here. After the panic, only caches of the tokenizers crate can be in an inconsistent
+    // state, and the crate ignores poisoned caches.
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result.map_err(|error| Error::tokenizer(file, format!("{what}: {error}"))),
         Err(panic) => {

@@ -1,18 +1,18 @@
-//! The rules of model2vec, which say which tokens are dropped and to what length texts are cut.
+//! Applies the rules of model2vec: drops unknown tokens, and truncates texts to a number of characters.
 
 use serde::Deserialize;
 use tokenizers::ModelWrapper;
 
-/// The part of a Unigram model that names the unknown token.
+/// The field of a Unigram model that holds the id of the unknown token.
 #[derive(Deserialize)]
 pub(super) struct Unknown {
     unk_id: Option<u32>,
 }
 
-/// The rules of model2vec, applied to one tokenizer.
+/// The rules of model2vec, with their values for one tokenizer.
 #[derive(Debug)]
 pub(super) struct Model2vec {
-    /// The unknown token, which is dropped wherever it occurs.
+    /// The id of the unknown token, which is removed from all texts.
     pub unknown: Option<u32>,
     /// The maximum number of characters of a text: `max_length` times the median length of a token.
     pub characters: Option<usize>,
@@ -35,15 +35,15 @@ impl Model2vec {
         Model2vec { unknown, characters }
     }
 
-    /// Cuts a text to the maximum number of characters.
+    /// Returns the text truncated to the maximum number of characters.
     pub fn cut<'a>(&self, text: &'a str) -> &'a str {
         let end = self.characters.and_then(|most| text.char_indices().nth(most));
         end.map_or(text, |(end, _)| &text[..end])
     }
 }
 
-/// Returns the median length of all tokens in characters. For an even number of tokens, it is the mean of the two
-/// middle lengths, rounded down.
+/// Returns the median length, in characters, of all tokens of the vocabulary. For an even number of tokens, the median
+/// is the mean of the two middle lengths, rounded down.
 fn median_length(tokenizer: &tokenizers::Tokenizer) -> usize {
     let vocabulary = tokenizer.get_vocab(true);
     let mut lengths: Vec<usize> = vocabulary.keys().map(|token| token.chars().count()).collect();

@@ -1,4 +1,4 @@
-//! The parts of `tokenizer.json` that are read before the tokenizers crate parses the file.
+//! Reads the parts of `tokenizer.json` that are needed before the tokenizers crate parses the file.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,8 +8,8 @@ use super::model2vec::Unknown;
 use crate::error::Error;
 use crate::files::sniff;
 
-/// The maximum number of added tokens. Published tokenizers have a few thousand at most. The number is limited
-/// because every text is searched for each added token.
+/// The maximum number of added tokens. Published tokenizers have a few thousand at most. The number is limited because
+/// the tokenizer searches every text for each added token.
 const MAX_ADDED_TOKENS: usize = 100_000;
 
 /// The fields of `tokenizer.json` that this module reads and checks.
@@ -30,7 +30,7 @@ pub(super) struct AddedToken {
     pub special: bool,
 }
 
-/// The truncation that the file contains, which comes from the tokenizer's training.
+/// The settings in the field `truncation`, which come from the tokenizer's training.
 #[derive(Deserialize)]
 pub(super) struct Truncation {
     #[serde(default)]
@@ -38,7 +38,8 @@ pub(super) struct Truncation {
     pub max_length: Option<usize>,
 }
 
-/// Reads the outline of a file. Refuses a file that is not a `tokenizer.json` or has too many added tokens.
+/// Returns the outline of a file. Returns an error if the file is not a `tokenizer.json`, or if it has too many added
+/// tokens.
 pub(super) fn outline(file: &str, contents: &[u8]) -> Result<Outline, Error> {
     let outline: Outline = serde_json::from_slice(contents).map_err(|error| {
         let problem = match sniff(contents) {

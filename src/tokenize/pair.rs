@@ -1,4 +1,4 @@
-//! Encodes two texts as one sequence, for cross-encoders.
+//! Tokenizes two texts as one sequence, for cross-encoders.
 
 use tokenizers::{Encoding, PostProcessor, Token, TruncationDirection};
 
@@ -7,9 +7,9 @@ use super::{Tokenizer, Tokens};
 use crate::error::Error;
 
 impl Tokenizer {
-    /// Encodes a pair. If there is a chat template, it renders the prompt and the two texts. Otherwise the
-    /// post-processor joins `prompt` + `first` with `second`, and both are truncated as by transformers'
-    /// `longest_first`.
+    /// Returns the tokens of a pair of texts. If there is a chat template, it renders the prompt and the two texts.
+    /// Otherwise the post-processor joins `prompt` + `first` with `second`. Both are truncated as with the strategy
+    /// `longest_first` of transformers.
     pub fn encode_pair(&self, prompt: &str, first: &str, second: &str) -> Result<Tokens, Error> {
         self.encode_pair_within(prompt, [first, second], self.limit)
     }
@@ -33,7 +33,7 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// Sets the token that is removed from the end of pairs.
+    /// Sets the id of the token whose repetitions at the end of a pair are removed.
     pub fn pass_over(&mut self, id: Option<u32>) {
         self.passed_over = id;
     }
@@ -56,7 +56,8 @@ impl Tokenizer {
         self.join(&a, &b, limit)
     }
 
-    /// Encodes each pair like [`Tokenizer::encode_pair`], cut to `limit` tokens. Results are in the order of the pairs.
+    /// Encodes each pair like [`Tokenizer::encode_pair`], truncated to `limit` tokens. The results are in the order of
+    /// the pairs.
     pub fn encode_pairs_within(
         &self,
         prompt: &str,
@@ -69,8 +70,8 @@ impl Tokenizer {
         })
     }
 
-    /// Refuses a length limit that leaves no room for a pair. Encodes two pairs to find a tokenizer that fails on
-    /// pairs.
+    /// Returns an error if the maximum length is reached by special tokens alone. Also tokenizes two pairs, and returns
+    /// an error if the tokenizer fails on them.
     pub fn check_pairs(&self) -> Result<(), Error> {
         let (added, what) = match &self.chat {
             Some(chat) => (self.rendered(chat, "", ["", ""])?.len(), "tokens of a chat template"),
@@ -85,13 +86,13 @@ impl Tokenizer {
         self.encode_pair("", "a", "").and_then(|_| self.encode_pair("", "a", "b c")).map(|_| ())
     }
 
-    /// Returns the number of special tokens that every pair gets.
+    /// Returns the number of special tokens that are added to every pair.
     pub fn added_to_pair(&self) -> usize {
         self.post_processor.as_ref().map_or(0, |processor| processor.added_tokens(true))
     }
 
-    /// Encodes a pair through the chat template, as in sentence-transformers. The rendered text is truncated. The
-    /// template's ending then replaces the last tokens that remain.
+    /// Returns the tokens of a pair that the chat template renders, as in sentence-transformers. The rendered text is
+    /// truncated, and the template's ending then replaces the last tokens.
     fn encode_chat(
         &self,
         chat: &Chat,
@@ -125,7 +126,8 @@ impl Tokenizer {
             self.rendered(chat, prompt, ["1 2 3 4", "1 2 3 4"])?,
         ];
         let alike = ids.iter().rev().zip(other.iter().rev()).take_while(|(a, b)| a == b).count();
-        // If all tokens of the shorter list match, the start of the common ending is unknown, so no ending is returned.
+        // If all tokens of the shorter list match, the beginning of the common ending is unknown, so no ending is
+        // returned.
         let all = alike == ids.len().min(other.len());
         Ok(if all { Vec::new() } else { ids.split_off(ids.len() - alike) })
     }
@@ -167,8 +169,8 @@ impl Tokenizer {
     }
 }
 
-/// Returns the two lengths after truncation to `room` tokens in total. The longer text is cut first. If both texts
-/// are longer than half of `room`, each gets half, and the longer text gets the odd token.
+/// Returns the lengths of two texts after truncation to `room` tokens in total. Tokens are removed from the longer text
+/// first. If both texts are longer than half of `room`, each gets half, and the longer text gets the odd token.
 fn longest_first([a, b]: [usize; 2], room: usize) -> [usize; 2] {
     if a.saturating_add(b) <= room {
         return [a, b];

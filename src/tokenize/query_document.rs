@@ -1,23 +1,23 @@
-//! Adds the parts of a tokenizer that multi-vector encoders need: prefix tokens, separate length limits, and padding
-//! of queries.
+//! Extends the tokenizer for multi-vector encoders: prefix tokens, separate maximum lengths for queries and documents,
+//! and padding of queries.
 
 use tokenizers::AddedToken;
 
 use super::{Tokenizer, Tokens};
 use crate::error::Error;
 
-/// The tokens appended to a query that is shorter than `length`.
+/// The padding of a query with fewer than `length` tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueryPadding {
     pub token: u32,
     /// The minimum number of tokens of a query.
     pub length: usize,
-    /// True if the other tokens attend to the appended tokens.
+    /// True if the query's own tokens attend to the padding tokens.
     pub seen: bool,
 }
 
 impl Tokens {
-    /// Pads the tokens to the padding's length. If there are more tokens already, they stay unchanged.
+    /// Returns the tokens, padded to the length of `padding`. A longer text stays unchanged.
     pub fn padded(mut self, padding: QueryPadding) -> Self {
         let missing = padding.length.saturating_sub(self.ids.len());
         self.ids.resize(self.ids.len() + missing, padding.token);
@@ -31,8 +31,8 @@ impl Tokens {
 }
 
 impl Tokenizer {
-    /// Makes a prefix, or its first word, a single token, if the vocabulary has it but the tokenizer would split it.
-    /// An example is `[unused0]`. The vocabulary does not change.
+    /// Adds each prefix, or its first word, as a single token if the vocabulary has this token but the tokenizer would
+    /// split it. An example is `[unused0]`. The vocabulary does not change.
     ///
     /// # Errors
     /// Returns [`Error::Tokenizer`] if the tokenizer fails.
@@ -42,7 +42,7 @@ impl Tokenizer {
             let first = prefix.split_whitespace().next().unwrap_or_default();
             let names = [prefix.as_str(), first];
             let known = names.into_iter().find(|name| self.inner.token_to_id(name).is_some());
-            // A prefix of only spaces is not a token.
+            // A prefix that consists only of spaces is not a token.
             let Some(name) = known.filter(|_| !first.is_empty()) else { continue };
             if self.guard(|| self.content(name))?
                 != self.inner.token_to_id(name).into_iter().collect::<Vec<_>>()
@@ -56,17 +56,17 @@ impl Tokenizer {
         })
     }
 
-    /// Returns the id of a token of the vocabulary.
+    /// Returns the id of a token of the vocabulary; `None` if the vocabulary does not have the token.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
 
-    /// Returns the length limit of queries or documents. It is the first value of `own`, but at most the number of
-    /// positions. If `own` is `None`, it is the limit of other texts.
+    /// Returns the maximum number of tokens of queries or documents: the first value of `own`, but at most the number
+    /// of positions. If `own` is `None`, this is the limit of other texts. The second value of `own` is the name of the
+    /// field with the limit, for errors.
     ///
     /// # Errors
-    /// Returns [`Error::Tokenizer`] if special tokens leave no room for text. The second value of `own` is the name of
-    /// the limit's field.
+    /// Returns [`Error::Tokenizer`] if special tokens alone reach the limit.
     pub fn limit_of(&self, own: Option<(usize, &str)>) -> Result<Option<usize>, Error> {
         let Some((length, place)) = own else { return Ok(self.limit) };
         if length <= self.added {
@@ -85,12 +85,12 @@ impl Tokenizer {
         self.pads_left
     }
 
-    /// Returns the number of special tokens that every text gets.
+    /// Returns the number of special tokens that are added to every text.
     pub fn added_tokens(&self) -> usize {
         self.added
     }
 
-    /// Returns the transformer's number of positions.
+    /// Returns the transformer's number of positions; `None` if there is no limit.
     pub fn positions(&self) -> Option<usize> {
         self.positions
     }

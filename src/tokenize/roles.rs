@@ -8,7 +8,8 @@ use super::Tokenizer;
 use super::outline::Outline;
 use crate::config::JsonFile;
 
-/// The default tokens of transformers' classes. They apply to roles to which `tokenizer_config.json` gives no token.
+/// The default tokens of roles in transformers' tokenizer classes. A default applies if `tokenizer_config.json` names
+/// no token for the role.
 const USUAL: [(&str, &[&str]); 5] = [
     ("cls_token", &["[CLS]", "<s>"]),
     ("eos_token", &["</s>"]),
@@ -18,13 +19,14 @@ const USUAL: [(&str, &[&str]); 5] = [
 ];
 
 impl Tokenizer {
-    /// Returns the token of a role. The role is given by its field, such as `mask_token`.
+    /// Returns the id of the token with a role. `field` is the name of the role's field, such as `mask_token`.
     pub fn role(&self, field: &str) -> Option<u32> {
         self.roles.get(field).copied()
     }
 }
 
-/// Returns the tokens to which `tokenizer_config.json` gives a role. Other roles have their default tokens.
+/// Returns the ids of the tokens with a role. The tokens are those that `tokenizer_config.json` names, or else the
+/// default tokens.
 pub(super) fn roles(
     tokenizer: &tokenizers::Tokenizer,
     settings: Option<&JsonFile>,
@@ -41,8 +43,9 @@ pub(super) fn roles(
     roles
 }
 
-/// Returns the tokens to which `tokenizer_config.json` gives a role, like transformers' `all_special_ids`. If there
-/// are none, returns the tokens that `tokenizer.json` marks as special.
+/// Returns the ids of the special tokens, like transformers' `all_special_ids`. These are the tokens to which
+/// `tokenizer_config.json` gives a role. If there are none, they are the tokens with the flag `special` in
+/// `tokenizer.json`.
 pub(super) fn special_ids(
     tokenizer: &tokenizers::Tokenizer,
     settings: Option<&JsonFile>,
@@ -67,7 +70,7 @@ pub(super) fn special_ids(
     names.into_iter().filter_map(|name| tokenizer.token_to_id(name)).collect()
 }
 
-/// Returns a token's text. It is stored as a string or in the field `content` of an object.
+/// Returns the text of a token, which is a string or the field `content` of an object.
 fn content(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }

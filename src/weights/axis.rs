@@ -1,20 +1,21 @@
-//! Maps the values of a checkpoint to their places in the padded layout of the GPU. In that layout, gates are
-//! interleaved with the factors they multiply, and the two values of a rotated pair are adjacent.
+//! Maps the values of a checkpoint to their positions in the padded layout of the GPU. In the GPU's layout, gates are
+//! interleaved with the values that they multiply, and the two values of a rotary pair are adjacent.
 
 use std::ops::Range;
 
 use crate::kernels::rope::side_by_side;
 
-/// An axis of an activation: `blocks` blocks of `block` values, each padded to whole cells of four.
+/// An axis of an activation: `blocks` blocks of `block` values. Each block is padded to a multiple of four values,
+/// which form a cell.
 ///
-/// A hidden axis is one block. Queries, keys and values have one block per head.
+/// The axis of hidden states has one block. The axes of queries, keys and values have one block per head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Axis {
     pub blocks: usize,
     pub block: usize,
 }
 
-/// Which half of a gated projection is the gate, to which the activation is applied.
+/// The half of a gated projection that is the gate. The activation function is applied to the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gate {
     /// The gate comes first: `[gate | up]`.
@@ -23,7 +24,7 @@ pub(crate) enum Gate {
     Second,
 }
 
-/// The columns of a layer that come from one checkpoint matrix.
+/// The layout of the columns of a layer that come from one checkpoint matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Columns {
     pub axis: Axis,
@@ -32,9 +33,9 @@ pub(crate) struct Columns {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ColumnOrder {
-    /// Values keep the order of the checkpoint.
+    /// The order of the values is the same as in the checkpoint.
     Unchanged,
-    /// Every second cell is left free for the cells of another matrix.
+    /// The values fill every second cell, and the cells between them belong to another matrix.
     Alternate,
     /// In the first `blocks` blocks, value i of the first `pairs` values is followed by value i + `pairs`.
     SideBySide { blocks: usize, pairs: usize },
@@ -46,34 +47,35 @@ impl Axis {
         Axis { blocks: 1, block: width }
     }
 
-    /// Number of values without padding.
+    /// Returns the number of values without padding.
     pub fn len(self) -> usize {
         self.blocks * self.block
     }
 
-    /// Number of values with padding.
+    /// Returns the number of values with padding.
     pub fn padded(self) -> usize {
         self.blocks * self.block.next_multiple_of(4)
     }
 
-    /// Position of value `i` with padding.
+    /// Returns the position of value `i` in the padded layout.
     pub(super) fn position(self, i: usize) -> usize {
         i / self.block * self.block.next_multiple_of(4) + i % self.block
     }
 
-    /// Number of values before a padded position.
+    /// Returns the number of values before a position of the padded layout.
     fn before(self, position: usize) -> usize {
         let padded = self.block.next_multiple_of(4);
         position / padded * self.block + (position % padded).min(self.block)
     }
 
-    /// Columns with every second cell left free for another matrix.
+    /// Returns a layout in which the values fill every second cell, and the cells between them belong to another
+    /// matrix.
     pub(super) fn alternate(self) -> Columns {
         Columns { axis: self, order: ColumnOrder::Alternate }
     }
 
-    /// Columns in which the two values of each rotated pair are adjacent. Pairs are the values i and i + `pairs` of
-    /// the first `blocks` blocks.
+    /// Returns a layout in which the two values of each rotary pair are adjacent. In the checkpoint, the pairs are the
+    /// values i and i + `pairs` of each of the first `blocks` blocks.
     pub fn side_by_side(self, blocks: usize, pairs: usize) -> Columns {
         Columns { axis: self, order: ColumnOrder::SideBySide { blocks, pairs } }
     }
@@ -86,7 +88,7 @@ impl From<Axis> for Columns {
 }
 
 impl Columns {
-    /// Position of value `i`, relative to the first column.
+    /// Returns the position of value `i`, relative to the first column.
     pub(super) fn position(self, i: usize) -> usize {
         let position = self.axis.position(i);
         match self.order {
@@ -159,7 +161,8 @@ mod tests {
         assert_eq!([0, 3, 4, 5].map(|i| six.alternate().position(i)), [0, 3, 8, 9]);
         let heads = Axis { blocks: 3, block: 6 };
         let rotated = heads.side_by_side(2, 2);
-        // The new order is a0 b0 a1 b1, followed by the values that are not rotated. The third head keeps its order.
+        // The new order is a0 b0 a1 b1, followed by the values that are not rotated. The order of the third head does
+        // not change.
         assert_eq!([0, 1, 2, 3, 4, 5].map(|i| rotated.position(i)), [0, 2, 1, 3, 4, 5]);
         assert_eq!([6, 7, 8, 12, 13, 14].map(|i| rotated.position(i)), [8, 10, 9, 16, 17, 18]);
     }

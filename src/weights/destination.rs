@@ -1,4 +1,4 @@
-//! The destination of loaded weights: a device, or none if only sizes are counted.
+//! Takes loaded weights: writes them to a device, or only counts their bytes.
 
 use crate::error::Error;
 use crate::executor::Executor;
@@ -11,20 +11,20 @@ const UPLOAD_BYTES: usize = 32 << 20;
 /// The progress of a load, for [`ModelBuilder::on_progress`](crate::ModelBuilder::on_progress).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadProgress {
-    /// Bytes of weights that are loaded, in the format in which they are used.
+    /// The bytes of weights loaded so far, counted in the storage type on the device.
     pub done: u64,
-    /// Bytes of all weights, in the same format.
+    /// The bytes of all weights, counted in the storage type on the device.
     pub total: u64,
 }
 
-/// Bytes of weights, by place.
+/// The bytes of weights on the device and on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct WeightBytes {
-    /// Bytes in device buffers.
+    /// The bytes in buffers on the device.
     pub device: u64,
-    /// Bytes of tables that stay on the host.
+    /// The bytes of embedding tables that stay on the host.
     pub host: u64,
-    /// Bytes of the largest block that is repacked on the host before its upload.
+    /// The bytes of the largest block that is repacked on the host before it is uploaded.
     pub largest_staged: u64,
 }
 
@@ -34,14 +34,14 @@ impl WeightBytes {
         self.device + self.host
     }
 
-    /// Returns the maximum bytes of temporary host memory during a load: the largest repacked block, and writes that
-    /// the driver has not copied yet.
+    /// Returns the maximum number of bytes of temporary host memory during a load. This memory holds the largest
+    /// repacked block, and written bytes that the driver has not copied yet.
     pub fn staging(self) -> u64 {
         self.largest_staged + self.device.min((UPLOAD_BYTES * GpuExecutor::UPLOADS_AT_ONCE) as u64)
     }
 }
 
-/// Takes weights from loaders, one after another.
+/// The destination of loaded weights, which all loaders of a model share.
 pub(crate) struct Destination<'a> {
     /// The executor of the device; `None` if only sizes are counted.
     executor: Option<&'a mut Executor>,
@@ -77,12 +77,12 @@ impl<'a> Destination<'a> {
         Destination { executor: Some(executor), total, progress, ..Self::counting(&adapter) }
     }
 
-    /// Whether only sizes are counted, so that values need not be read.
+    /// Returns true if the destination only counts sizes, so that values need not be read.
     pub fn is_counting(&self) -> bool {
         self.executor.is_none()
     }
 
-    /// Size of the largest buffer that a shader can bind, in bytes.
+    /// Returns the size in bytes of the largest buffer that a shader can bind.
     pub fn largest_buffer(&self) -> u64 {
         self.adapter.largest_buffer()
     }
@@ -95,7 +95,8 @@ impl<'a> Destination<'a> {
     /// Adds a weight buffer and returns its index.
     ///
     /// # Errors
-    /// Returns [`Error::OutOfMemory`], or [`Error::Adapter`] if the buffer exceeds what a shader can bind.
+    /// Returns [`Error::OutOfMemory`] if the memory does not suffice, and [`Error::Adapter`] if the buffer is larger
+    /// than a shader can bind.
     pub fn add(&mut self, name: &str, bytes: u64) -> Result<usize, Error> {
         self.bytes.device += bytes;
         self.buffers += 1;
@@ -108,7 +109,7 @@ impl<'a> Destination<'a> {
     /// Writes bytes into a weight buffer at an offset.
     ///
     /// # Errors
-    /// Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`].
+    /// Returns [`Error::OutOfMemory`] if the memory does not suffice, and [`Error::DeviceLost`] if the device is lost.
     pub fn write(&mut self, weight: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         for (piece, part) in bytes.chunks(UPLOAD_BYTES).enumerate() {
             let Some(executor) = &mut self.executor else { return Ok(()) };
@@ -118,17 +119,17 @@ impl<'a> Destination<'a> {
         Ok(())
     }
 
-    /// Counts bytes that stay on the host.
+    /// Adds to the number of bytes that stay on the host.
     pub fn count_host(&mut self, bytes: u64) {
         self.bytes.host += bytes;
     }
 
-    /// Counts the bytes of a block that is repacked on the host before its upload.
+    /// Records the bytes of a block that is repacked on the host before it is uploaded.
     pub fn count_staged(&mut self, bytes: u64) {
         self.bytes.largest_staged = self.bytes.largest_staged.max(bytes);
     }
 
-    /// Reports that more bytes are loaded.
+    /// Reports to the caller that `bytes` more bytes are loaded.
     pub fn advance(&mut self, bytes: usize) {
         self.done += bytes as u64;
         if let Some(progress) = self.progress {
@@ -136,10 +137,10 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// Waits for all uploads and returns the bytes of all weights, whether stored or only counted.
+    /// Waits until all uploads are finished, and returns the bytes of all weights.
     ///
     /// # Errors
-    /// Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`].
+    /// Returns [`Error::OutOfMemory`] if the memory does not suffice, and [`Error::DeviceLost`] if the device is lost.
     pub fn finish(self) -> Result<WeightBytes, Error> {
         if let Some(executor) = self.executor {
             executor.finish_uploads()?;

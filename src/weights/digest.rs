@@ -1,4 +1,4 @@
-//! The SHA-256 digest of a model's files, computed in pieces.
+//! Computes SHA-256 digests of a model's weight files, piece by piece.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::files::ModelFile;
 use crate::weights::WeightFiles;
 
-/// The number of bytes read at a time.
+/// The number of bytes that are read at a time.
 const PIECE: u64 = 1 << 20;
 
 impl WeightFiles {
@@ -20,8 +20,8 @@ impl WeightFiles {
         self.sources.iter().try_for_each(|source| digest_source(source, u64::MAX, digest))
     }
 
-    /// Adds the names, lengths and headers of the files to a digest. These few kilobytes distinguish most models,
-    /// but not those that differ only in values.
+    /// Adds the names, lengths and headers of the files to a digest. These few kilobytes distinguish most models, but
+    /// they do not distinguish models that differ only in the values of weights.
     ///
     /// # Errors
     /// Returns [`Error::File`] if a file cannot be read.
@@ -39,7 +39,7 @@ impl WeightFiles {
 /// Adds the first `limit` bytes of a file to a digest.
 ///
 /// # Errors
-/// Returns [`Error::File`] if it cannot be read.
+/// Returns [`Error::File`] if the file cannot be read.
 pub(crate) fn digest_source(
     source: &ModelFile,
     limit: u64,
@@ -57,7 +57,7 @@ pub(crate) fn digest_source(
     Ok(())
 }
 
-/// Formats a digest in hexadecimal.
+/// Returns a digest in hexadecimal.
 pub(crate) fn hex(digest: Sha256) -> String {
     let mut text = String::with_capacity(64);
     for byte in digest.finalize() {

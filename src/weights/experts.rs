@@ -1,18 +1,18 @@
-//! The matrices of experts, which checkpoints stack in one tensor.
+//! Loads the weight matrices of experts (mixture of experts), which a checkpoint stacks in one tensor.
 
 use super::loader::{Loader, stored_rows};
 use crate::error::Error;
 use crate::kernels::matmul::{ExpertLinear, stride4};
 use crate::weights::MatrixShape;
 
-/// The layout of a tensor with the matrices of experts: `[experts · rows, width]`.
+/// The shape `[experts · rows, width]` of a tensor that holds the matrices of all experts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ExpertShape {
     pub experts: usize,
-    /// Rows of one expert's matrix.
+    /// The number of rows in one expert's matrix.
     pub rows: usize,
     pub width: usize,
-    /// Whether the matrix is applied untransposed, x · w. Otherwise it is applied as in `torch.nn.Linear`, x · wᵀ.
+    /// True if the matrix w is applied as x · w. False if it is applied as x · wᵀ, as in `torch.nn.Linear`.
     pub untransposed: bool,
 }
 
@@ -22,7 +22,7 @@ impl Loader<'_, '_> {
     ///
     /// # Errors
     /// Returns [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values. Returns [`Error::Adapter`] if
-    /// the buffer exceeds what a shader can bind.
+    /// the buffer is larger than a shader can bind.
     pub fn experts(&mut self, name: &str, shape: ExpertShape) -> Result<ExpertLinear, Error> {
         let ExpertShape { experts, rows, width, untransposed } = shape;
         let files = self.files;
@@ -55,7 +55,7 @@ impl Loader<'_, '_> {
         Ok(ExpertLinear { weight, bias, columns, columns4 })
     }
 
-    /// Loads a bias on its own, `[width]` in f32, padded.
+    /// Loads a bias `[width]` without a weight matrix, as padded f32 values. Returns the index of its buffer.
     ///
     /// # Errors
     /// Returns [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.

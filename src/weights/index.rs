@@ -1,4 +1,4 @@
-//! The headers of safetensors files, and the index of a sharded checkpoint.
+//! Reads the headers of safetensors files, and the index of a sharded checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,20 +13,20 @@ use crate::weights::WeightFiles;
 /// The maximum size of a header in bytes. Published headers have about 100 bytes per tensor; the format itself allows
 /// 100 MB.
 const MAX_HEADER: u64 = 16 << 20;
-/// The maximum number of tensors. A 400-layer model with experts has about ten thousand.
+/// The maximum number of tensors in a file. A 400-layer model with experts has about ten thousand tensors.
 const MAX_TENSORS: usize = 100_000;
 const MAX_RANK: usize = 4;
 
-/// The header of one file.
+/// The header of one safetensors file.
 pub(super) struct Header {
-    /// Offset of the tensor data in the file.
+    /// The offset in the file at which the tensor data begin.
     pub start: u64,
-    /// Name and description of each tensor, in file order.
+    /// The name and the description of each tensor, in the order of the file.
     pub tensors: Vec<(String, TensorInfo)>,
 }
 
-/// Reads a header and checks it. Offsets must cover the file exactly, without holes or overlaps. No name may occur
-/// twice, and all sizes must be plausible.
+/// Reads the header of a file and checks it. The offsets must cover the file exactly, without gaps or overlaps. No name
+/// may occur twice, and no size may exceed its maximum.
 pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     let wrong = |problem: String| {
         let mut head = vec![0; source.len().min(512) as usize];
@@ -78,8 +78,8 @@ pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     Ok(Header { start: 8 + size, tensors })
 }
 
-/// Returns the first key that occurs twice in a JSON object. Parsers differ on which of the two values they return, so
-/// such a file can have different meanings for different readers.
+/// Returns the first key that occurs twice in a JSON object. Some parsers return the first of the two values and others
+/// the last, so programs would read such a file differently.
 fn repeated_key(json: &[u8]) -> Option<String> {
     struct Keys;
     impl<'de> Visitor<'de> for Keys {
@@ -111,7 +111,7 @@ pub(super) struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Reads the index in a module's directory, if it has one.
+/// Returns the index in a module's directory; `None` if the directory has no index.
 pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Error> {
     let file = format!("{prefix}model.safetensors.index.json");
     let Some(json) = JsonFile::load(files, &file)? else { return Ok(None) };
@@ -128,7 +128,8 @@ pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Er
     let mut weight_map = BTreeMap::new();
     for (tensor, shard) in map {
         let name = shard.as_str().unwrap_or_default();
-        // A shard must be a file beside the index. A name with a separator could point outside the model's directory.
+        // A shard must be in the same directory as the index. A name with a path separator could point outside the
+        // model's directory.
         if !name.ends_with(".safetensors") || name.contains(['/', '\\', ':', '\0']) {
             let problem = format!("names {shard}; expected: a .safetensors file beside the index");
             return Err(Error::config(file, format!("weight_map.{tensor}"), problem));
@@ -139,13 +140,13 @@ pub(super) fn read(files: &ModelFiles, prefix: &str) -> Result<Option<Index>, Er
 }
 
 impl Index {
-    /// Returns the names of the shards, each once.
+    /// Returns the names of the shards, without duplicates.
     pub fn shards(&self) -> BTreeSet<&str> {
         self.weight_map.values().map(String::as_str).collect()
     }
 
-    /// Checks that every listed tensor is in its shard, and that every tensor is listed. Other readers of an index
-    /// ignore unlisted tensors, so an unlisted tensor is an error too.
+    /// Checks that every tensor that the index lists is in its shard, and that every tensor of the shards is listed. An
+    /// unlisted tensor is an error because other programs would ignore it.
     pub fn check(&self, prefix: &str, weights: &WeightFiles) -> Result<(), Error> {
         for (tensor, shard) in &self.weight_map {
             let entry = weights.tensors.get(tensor);

@@ -1,4 +1,4 @@
-//! Loads tensors: checks, converts and repacks them, and writes them to their destination.
+//! Loads tensors: checks, converts and repacks the tensors, and writes the result to a `Destination`.
 
 use safetensors::Dtype;
 
@@ -12,37 +12,37 @@ use crate::weights::destination::Destination;
 use crate::weights::lora::LoraPair;
 use crate::weights::{Lora, MatrixShape, TensorEntry, WeightFiles};
 
-/// The number of values read from a file at a time.
+/// The number of values that are read from a file at a time.
 pub(super) const PIECE: usize = 1 << 20;
 
-/// An embedding table. It is on the GPU, or on the host if it exceeds one binding.
+/// An embedding table. It is on the GPU, or on the host if it exceeds the maximum size of a binding.
 #[derive(Debug)]
 pub(crate) enum Table {
     /// The table is on the GPU. The number is the index of its weight buffer.
     Gpu(usize),
-    /// The table is on the host. Its rows are in the weight storage, padded to whole cells, and are gathered for each
-    /// batch.
+    /// The table is on the host. Its rows have the storage type of the weights and are padded to a multiple of four
+    /// values. For each batch, the rows of the batch's tokens are uploaded.
     Host { bytes: Vec<u8>, row_bytes: usize },
     /// The table is on the host and its values were not read, because only sizes are counted.
     Unread { row_bytes: usize },
 }
 
-/// Loads the tensors of one safetensors module.
+/// Loads the tensors of one module.
 pub(crate) struct Loader<'a, 'd> {
     pub(super) files: &'a WeightFiles,
     pub(super) to: &'a mut Destination<'d>,
     pub(super) storage: Storage,
-    /// The LoRA that is added to matrices and tables, if any.
+    /// The LoRA that is added to weight matrices and embedding tables, if any.
     pub lora: Option<Lora>,
 }
 
 impl<'a, 'd> Loader<'a, 'd> {
-    /// Returns a loader that stores matrices and tables in the format `storage`.
+    /// Returns a loader that stores weight matrices and embedding tables as `storage`.
     pub fn new(files: &'a WeightFiles, to: &'a mut Destination<'d>, storage: Storage) -> Self {
         Loader { files, to, storage, lora: None }
     }
 
-    /// Loads a table `[rows, width]`.
+    /// Loads an embedding table `[rows, width]`.
     ///
     /// # Errors
     /// Returns [`Error::Tensor`] for a wrong shape or unusable values.
@@ -60,8 +60,8 @@ impl<'a, 'd> Loader<'a, 'd> {
         })
     }
 
-    /// Loads a table whose row t is row `rows[t]` of the stored table `name`, multiplied by `scales[t]`. The stored
-    /// table may hold 8-bit integers.
+    /// Loads an embedding table from a stored table. Row t of the result is row `rows[t]` of the tensor `name`,
+    /// multiplied by `scales[t]`. The tensor may hold 8-bit integers.
     ///
     /// # Errors
     /// Returns the errors of [`Loader::table`].
@@ -93,7 +93,8 @@ impl<'a, 'd> Loader<'a, 'd> {
         })
     }
 
-    /// Writes a table in pieces. `stored` returns the bytes of a piece, given its first row and number of rows.
+    /// Writes an embedding table piece by piece. `stored` returns the bytes of a piece, given its first row and its
+    /// number of rows.
     fn table_of(
         &mut self,
         name: &str,
@@ -146,7 +147,7 @@ impl<'a, 'd> Loader<'a, 'd> {
         self.norm_with(base, width, eps, true)
     }
 
-    /// Like [`Loader::norm`], for a norm that may have no bias.
+    /// Loads a layer normalisation like [`Loader::norm`], but the bias is optional.
     ///
     /// # Errors
     /// Returns the errors of [`Loader::norm`].
@@ -175,8 +176,8 @@ impl<'a, 'd> Loader<'a, 'd> {
         Ok(RmsNorm { weight: self.scales(&[base], Axis::plain(width), false)?, eps })
     }
 
-    /// Loads the weights of root mean square normalisations as `[norms, width]`, each padded and in the order of
-    /// `columns`. Adds 1 to each weight if `plus_one`.
+    /// Loads the weights of root mean square normalisations as one buffer `[norms, width]`. Each row is padded, with
+    /// its values in the order of `columns`. If `plus_one` is true, 1 is added to each weight.
     ///
     /// # Errors
     /// Returns [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
@@ -199,7 +200,7 @@ impl<'a, 'd> Loader<'a, 'd> {
         self.upload(name, bytemuck::cast_slice(&padded))
     }
 
-    /// Loads a small matrix `[rows, width]` to the host, with values rounded to the weight storage.
+    /// Returns a small matrix `[rows, width]`, with values rounded to the storage type of the weights.
     ///
     /// # Errors
     /// Returns [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.
@@ -296,7 +297,8 @@ impl<'a, 'd> Loader<'a, 'd> {
     }
 }
 
-/// Returns rows of a tensor in the weight storage, with the LoRA pair added, and the losses of rounding.
+/// Returns rows of a tensor in the given storage type, and the losses from rounding. If there is a LoRA pair, its
+/// product is added before rounding.
 pub(super) fn stored_rows(
     files: &WeightFiles,
     storage: Storage,

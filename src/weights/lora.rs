@@ -1,25 +1,26 @@
-//! LoRA (Hu et al. 2021, <https://arxiv.org/abs/2106.09685>): low-rank matrices for tasks, which a checkpoint holds
-//! beside its own weights.
+//! Reads LoRAs (Hu et al. 2021, <https://arxiv.org/abs/2106.09685>): low-rank matrices for a task, which a checkpoint
+//! holds in addition to its weights.
 //!
-//! The tensors have the names of torch's parametrizations. `x.weight` becomes `x.parametrizations.weight.original`,
-//! and `….weight.0.lora_A` and `….lora_B` hold one pair per task.
+//! The tensors have the names that torch's parametrizations give them. The weight `x.weight` has the name
+//! `x.parametrizations.weight.original`. Its LoRA matrices are `x.parametrizations.weight.0.lora_A` and `….lora_B`,
+//! which hold the matrices of all tasks.
 
 use crate::error::Error;
 use crate::weights::{TensorEntry, WeightFiles};
 
-/// The LoRA of a task, which is added to every matrix and table.
+/// The LoRA of a task, which is added to every weight matrix and embedding table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lora {
-    /// Index of the task.
+    /// The index of the task.
     pub task: usize,
-    /// Number of tasks in the file.
+    /// The number of tasks in the file.
     pub tasks: usize,
     pub rank: usize,
-    /// The factor by which the pair's product is multiplied.
+    /// The factor by which the product of the two LoRA matrices is multiplied.
     pub scale: f32,
 }
 
-/// The pair of matrices of one weight for a task. `left` is `[rows, rank]` and `right` is `[rank, width]`.
+/// The two LoRA matrices of one weight for one task. `left` is `[rows, rank]` and `right` is `[rank, width]`.
 #[derive(Debug)]
 pub(super) struct LoraPair {
     rank: usize,
@@ -30,11 +31,11 @@ pub(super) struct LoraPair {
 }
 
 impl Lora {
-    /// Reads the pair of a weight, given the weight's name in the file. For a table, `lora_A` is the left matrix; for
-    /// a linear layer, `lora_B` is.
+    /// Reads the two LoRA matrices of a weight, given the weight's name in the file. The left matrix is `lora_A` for an
+    /// embedding table, and `lora_B` for a linear layer.
     ///
     /// # Errors
-    /// Returns [`Error::Tensor`] if the weight has no pair, or one of another shape.
+    /// Returns [`Error::Tensor`] if the weight has no LoRA matrices, or if a LoRA matrix has an unexpected shape.
     pub(super) fn pair(
         &self,
         files: &WeightFiles,
@@ -75,7 +76,7 @@ impl Lora {
 }
 
 impl LoraPair {
-    /// Adds scale · left · right to rows of the weight, starting with row `first`.
+    /// Adds `scale · left · right` to rows of the weight, starting with row `first`.
     pub fn add(&self, first: usize, values: &mut [f32]) {
         for (row, values) in values.chunks_exact_mut(self.width).enumerate() {
             let left = &self.left[(first + row) * self.rank..][..self.rank];

@@ -1,6 +1,7 @@
-//! Loads checkpoint matrices `[columns, inner]` as `[inner, columns]`, in blocks of columns that a shader can bind.
+//! Loads checkpoint matrices `[columns, inner]` as `[inner, columns]`, split into blocks of columns that a shader can
+//! bind.
 //!
-//! Each block is repacked on the host and then uploaded, so no whole matrix is ever in host memory.
+//! Each block is repacked on the host and then uploaded, so host memory never holds a whole matrix.
 
 use std::ops::Range;
 
@@ -12,41 +13,43 @@ use crate::weights::loader::{Loader, PIECE, stored_rows};
 use crate::weights::lora::LoraPair;
 use crate::weights::{MatrixShape, TensorEntry};
 
-/// The maximum size of a block in bytes, even if an adapter could bind more, because the host repacks one block at a
-/// time. Smaller blocks would leave a GPU partly idle with a short text.
+/// The maximum size of a block in bytes. The limit bounds the host memory for repacking, even if an adapter could bind
+/// more. Smaller blocks would leave a GPU partly idle with a short text.
 const MAX_BLOCK_BYTES: u64 = 128 << 20;
-/// The number of cells in a matmul tile. A block that can hold at least this many cells holds a multiple of them.
+/// The number of cells (groups of four columns) in a matmul tile. A block that is at least as wide as a tile consists
+/// of whole tiles.
 const TILE_CELLS: usize = 32;
-/// The number of checkpoint rows that are written as columns at a time: one or two cache lines.
+/// The number of checkpoint rows that are written as columns at a time. Their values in one output row fill one or two
+/// cache lines.
 const GROUP: usize = 32;
 
-/// Rows of a checkpoint matrix that become columns of a layer.
+/// The rows of a checkpoint matrix that become columns of a layer.
 struct LayerPart {
-    /// Tensor name of the matrix.
+    /// The tensor name of the matrix.
     weight: String,
     bias: Option<String>,
-    /// The rows to take, in order.
+    /// The ranges of rows that become columns, in order.
     rows: Vec<Range<usize>>,
-    /// Number of rows of the whole matrix.
+    /// The number of rows in the whole matrix.
     matrix_rows: usize,
     columns: Columns,
-    /// The first padded column; `None` if it follows the columns of the previous part.
+    /// The part's first column in the padded layout; `None` if the part follows the columns of the previous part.
     first: Option<usize>,
 }
 
-/// A part with its tensor and its position in the layer.
+/// A part of a layer, with its tensor and its position in the layer.
 struct PlacedPart<'a> {
     part: &'a LayerPart,
     name: String,
     entry: &'a TensorEntry,
     pair: Option<LoraPair>,
-    /// The first padded column of the part.
+    /// The part's first column in the padded layout.
     first: usize,
 }
 
 impl Loader<'_, '_> {
-    /// Loads a linear layer from one or more concatenated checkpoint matrices of the same shape. `columns` is the
-    /// layout of each matrix. In all other respects this is [`Loader::joined`].
+    /// Loads a linear layer like [`Loader::joined`], from one or more concatenated checkpoint matrices of the same
+    /// shape. `columns` is the layout of each matrix.
     ///
     /// # Errors
     /// Returns the errors of [`Loader::joined`].
@@ -62,12 +65,12 @@ impl Loader<'_, '_> {
         self.joined(&parts, bias, inner)
     }
 
-    /// Loads a linear layer from one or more concatenated checkpoint matrices `[columns, inner]`. `parts` has their
-    /// names without `.weight` and `.bias`, and their layouts.
+    /// Loads a linear layer from one or more concatenated checkpoint matrices `[columns, inner]`. `parts` lists for
+    /// each matrix its name without `.weight` or `.bias`, and its layout.
     ///
     /// # Errors
     /// Returns [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values. Returns [`Error::Adapter`] if
-    /// a shader cannot bind even a few columns.
+    /// even eight columns are larger than a shader can bind.
     pub fn joined(
         &mut self,
         parts: &[(&str, Columns)],
@@ -85,9 +88,9 @@ impl Loader<'_, '_> {
         self.layer(&parts.iter().map(part).collect::<Vec<_>>(), inner)
     }
 
-    /// Loads a gate and the up projection, each with `columns` columns, from one checkpoint matrix that holds both or
-    /// from two matrices. Their cells are interleaved, and
-    /// [`Epilogue::Gated`](crate::kernels::matmul::Epilogue::Gated) reduces them to `columns`.
+    /// Loads a gate projection and an up projection, each with `columns` columns, from one checkpoint matrix that holds
+    /// both or from two matrices. The cells of the two projections are interleaved.
+    /// [`Epilogue::Gated`](crate::kernels::matmul::Epilogue::Gated) combines the two results into `columns` columns.
     ///
     /// # Errors
     /// Returns the errors of [`Loader::joined`].
@@ -115,8 +118,8 @@ impl Loader<'_, '_> {
         self.layer(&[half(0), half(1)], inner)
     }
 
-    /// Loads a linear layer from some rows of a checkpoint matrix `[columns, inner]`, in the given order. It is for
-    /// layers whose whole result would be too wide. The tensor `bias` has a value for every row of the matrix.
+    /// Loads a linear layer from some rows of a checkpoint matrix `[columns, inner]`, in the given order. This is for
+    /// layers whose full output would be too wide. The tensor `bias` has a value for every row of the matrix.
     ///
     /// # Errors
     /// Returns the errors of [`Loader::joined`].
@@ -169,7 +172,7 @@ impl Loader<'_, '_> {
             let weight = self.to.add(name, bytes as u64)?;
             self.to.count_staged(bytes as u64);
             if !self.to.is_counting() {
-                // Each row is padded to a multiple of four values, so its length in bytes is a multiple of 4.
+                // Each row is padded to a multiple of four values, so the number of bytes is a multiple of 4.
                 let mut packed = vec![0u32; bytes / 4];
                 for part in &placed {
                     self.fill_block(
@@ -197,7 +200,7 @@ impl Loader<'_, '_> {
         Ok(Linear { blocks, bias, columns, columns4: cells })
     }
 
-    /// Writes those columns of a part that lie within `columns` of the layer into their block.
+    /// Writes the columns of a part that lie within the range `columns` of the layer into the block of this range.
     fn fill_block(
         &self,
         placed: &PlacedPart,
@@ -212,7 +215,7 @@ impl Loader<'_, '_> {
         let width = inner.len();
         let rows_a_piece = (PIECE / width).next_multiple_of(GROUP).max(1);
         let mut loss = Loss::default();
-        // The index, on the axis, where the current run of rows begins.
+        // The index on the axis at which the current range of rows begins.
         let mut run = 0;
         for rows in &part.rows {
             let (start, end) = (values.start.max(run), values.end.min(run + rows.len()));
@@ -246,8 +249,8 @@ impl Loader<'_, '_> {
 
 /// Returns the number of cells in a block when a row of `cells` cells is split into blocks of at most `limit` bytes.
 ///
-/// Blocks consist of whole pairs of cells, of whole tiles if possible, and have about the same size. Returns `None` if
-/// not even a pair fits.
+/// All blocks have about the same size. A block consists of whole tiles if a tile fits, and else of whole pairs of
+/// cells. Returns `None` if not even a pair of cells fits.
 fn cells_a_block(cells: usize, cell_bytes: u64, limit: u64) -> Option<usize> {
     let fits = usize::try_from(limit / cell_bytes.max(1)).unwrap_or(usize::MAX);
     let whole = if fits >= TILE_CELLS { TILE_CELLS } else { 2 };
@@ -256,8 +259,8 @@ fn cells_a_block(cells: usize, cell_bytes: u64, limit: u64) -> Option<usize> {
     (fits > 0).then(|| cells.div_ceil(blocks).next_multiple_of(whole).max(whole))
 }
 
-/// Writes rows `[rows, inner]`, given as bytes, as columns of `packed`, which is `[padded inner, stride]`. `column`
-/// returns the column of a row, or `None` to skip the row.
+/// Writes the matrix `[rows, inner]`, given as bytes, transposed into `packed`, a matrix `[padded inner, stride]`.
+/// `column` returns the column of `packed` for a row, or `None` to skip the row.
 fn transpose<T: bytemuck::Pod>(
     rows: &[u8],
     inner: Axis,
@@ -287,7 +290,7 @@ mod tests {
     #[test]
     fn blocks_respect_the_limit_and_are_whole_tiles() {
         for (cells, cell_bytes, most, expected) in [
-            // In 16 bits, the gate and up projections of Mistral-7B have 235 MB and are split into two blocks.
+            // In 16 bits, the gate and up projections of Mistral-7B have 235 MB together and are split into two blocks.
             (7168, 4096 * 8, 128 << 20, Some(3584)),
             (1024, 14336 * 8, 128 << 20, Some(1024)),
             (33, 10, 1000, Some(64)),

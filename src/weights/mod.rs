@@ -1,7 +1,7 @@
-//! The safetensors files of a model: the list of their tensors, and their values by offset.
+//! Reads the safetensors files of a model: the list of tensors, and the values of tensors by offset.
 //!
-//! Files are not memory-mapped, because rewriting a mapped file crashes the program. Tensors are read in pieces
-//! of bounded size and converted from their stored dtype.
+//! Files are not memory-mapped, because the program crashes if another program rewrites a mapped file. Tensors are read
+//! in pieces of bounded size and converted from the dtype of the file.
 
 mod axis;
 mod destination;
@@ -30,19 +30,19 @@ pub(crate) use experts::ExpertShape;
 pub(crate) use loader::{Loader, Table};
 pub(crate) use lora::Lora;
 
-/// A tensor's entry in the header of its file.
+/// The entry of a tensor in the header of its file.
 #[derive(Debug, Clone)]
 pub(crate) struct TensorEntry {
-    /// Index of the file that holds the tensor.
+    /// The index of the file that holds the tensor.
     file: usize,
-    /// The dtype of its stored values.
+    /// The dtype of the tensor's values in the file.
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    /// Offset in the file of the tensor's first byte.
+    /// The offset of the tensor's first byte in the file.
     start: u64,
 }
 
-/// The shape of a matrix or a table.
+/// The shape of a weight matrix or an embedding table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MatrixShape {
     pub rows: usize,
@@ -52,11 +52,11 @@ pub(crate) struct MatrixShape {
 /// The safetensors files of one module.
 #[derive(Debug)]
 pub(crate) struct WeightFiles {
-    /// The name of the JSON file that states the expected shapes, for messages.
+    /// The name of the JSON file that states the expected shapes, for error messages.
     config: String,
     sources: Vec<ModelFile>,
     tensors: BTreeMap<String, TensorEntry>,
-    /// The first tensor of a floating dtype in file order, as its dtype and name.
+    /// The dtype and the name of the first floating-point tensor, in the order of the files.
     first_floating: Option<(String, String)>,
     used: Mutex<BTreeSet<String>>,
 }
@@ -65,7 +65,8 @@ impl WeightFiles {
     /// Opens `model.safetensors` in a module's directory, or the shards that its index names.
     ///
     /// # Errors
-    /// Returns [`Error::File`] if there is no such file, or if it is truncated, overlapping or not safetensors.
+    /// Returns [`Error::File`] if there is no such file, if it is truncated or not safetensors, or if its tensors
+    /// overlap.
     pub fn open(files: &ModelFiles, prefix: &str) -> Result<Self, Error> {
         let mut weights = WeightFiles {
             config: format!("{prefix}config.json"),
@@ -95,12 +96,12 @@ impl WeightFiles {
         Ok(weights)
     }
 
-    /// Adds the weight and the bias of a linear layer from its own file, with the file's name as prefix:
-    /// `colbert_linear.weight`.
+    /// Adds the weight and the bias of a linear layer that has a separate file. The tensor names get the file's name as
+    /// prefix, as in `colbert_linear.weight`.
     ///
     /// # Errors
-    /// Returns [`Error::File`] if there is no such file, or it is truncated or not safetensors. Returns
-    /// [`Error::Tensor`] if it lacks one of the two.
+    /// Returns [`Error::File`] if there is no such file, or if it is truncated or not safetensors. Returns
+    /// [`Error::Tensor`] if the file lacks the weight or the bias.
     pub fn add_linear(&mut self, files: &ModelFiles, name: &str) -> Result<(), Error> {
         let file = format!("{name}.safetensors");
         let source = files.open(&file)?.ok_or_else(|| Error::file(&file, "is missing"))?;
@@ -115,7 +116,7 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// Adds the tensors of a file, with `prefix` before their names.
+    /// Adds the tensors of a file, with `prefix` before each name.
     fn add(&mut self, source: ModelFile, prefix: &str) -> Result<(), Error> {
         let file = self.sources.len();
         let header = index::header(&source)?;
@@ -144,15 +145,16 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// Returns the dtype and the name of the first floating tensor.
+    /// Returns the dtype and the name of the first floating-point tensor.
     pub fn first_floating(&self) -> Option<(&str, &str)> {
         self.first_floating.as_ref().map(|(dtype, name)| (dtype.as_str(), name.as_str()))
     }
 
-    /// Returns the prefix before `key` in the only tensor name that ends in `key`: `bert.`, `0.auto_model.` or nothing.
+    /// Returns the prefix before `key` in the only tensor name that ends in `key`. Examples are `bert.`,
+    /// `0.auto_model.` and the empty prefix.
     ///
     /// # Errors
-    /// Returns [`Error::Tensor`] if no tensor or several end in `key`.
+    /// Returns [`Error::Tensor`] if no tensor name ends in `key`, or if several names do.
     pub fn prefix_of(&self, key: &str) -> Result<String, Error> {
         let found: Vec<&str> = self
             .tensors
@@ -177,13 +179,13 @@ impl WeightFiles {
         }
     }
 
-    /// Finds a tensor and marks it as used. Returns its name in the file and its entry.
+    /// Finds a tensor and records it as used. Returns the tensor's name in the file and its entry.
     ///
-    /// Two other names count as the same tensor. The legacy names `gamma` and `beta` stand for a `LayerNorm`'s weight
-    /// and bias, and a tensor may have its name under torch's parametrizations.
+    /// The tensor is also found under two other names. The first has the legacy names `gamma` and `beta` for the weight
+    /// and bias of a `LayerNorm`. The second is the name that torch's parametrizations give the tensor.
     ///
     /// # Errors
-    /// Returns [`Error::Tensor`] if the tensor is missing, or occurs under two names.
+    /// Returns [`Error::Tensor`] if the tensor is missing, if it occurs under two names, or if it has no values.
     pub fn find(&self, name: &str) -> Result<(String, &TensorEntry), Error> {
         let names = [Some(name.to_owned()), legacy_name(name), parametrized_name(name)];
         let mut matches =
@@ -212,7 +214,7 @@ impl WeightFiles {
         self.tensors.contains_key(name)
     }
 
-    /// Returns the shape of a tensor, which is marked as used.
+    /// Returns the shape of a tensor, and records the tensor as used.
     ///
     /// # Errors
     /// Returns the errors of [`WeightFiles::find`].
@@ -220,23 +222,23 @@ impl WeightFiles {
         Ok(self.find(name)?.1.shape.clone())
     }
 
-    /// Returns the shape of a tensor of exactly this name, which is not marked as used.
+    /// Returns the shape of the tensor with exactly this name, without recording the tensor as used.
     pub fn peek_shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|entry| &entry.shape[..])
     }
 
-    /// Returns the names of tensors that are not marked as used.
+    /// Returns the names of the tensors that were not recorded as used.
     pub fn unused(&self) -> impl Iterator<Item = &str> {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.tensors.keys().map(String::as_str).filter(move |name| !used.contains(*name))
     }
 
-    /// Returns the name of the first file, for messages.
+    /// Returns the name of the first file, for error messages.
     pub fn first_file(&self) -> &str {
         self.file_name(0)
     }
 
-    /// Lists every tensor as name, dtype, shape, and whether it is used.
+    /// Returns the name, dtype and shape of every tensor, and true if the tensor was recorded as used.
     pub fn listing(&self) -> Vec<(String, String, Vec<usize>, bool)> {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         self.tensors
@@ -248,12 +250,12 @@ impl WeightFiles {
             .collect()
     }
 
-    /// Returns the name of the file that holds an entry.
+    /// Returns the name of the file that holds a tensor.
     pub fn file_of(&self, entry: &TensorEntry) -> &str {
         self.file_name(entry.file)
     }
 
-    /// Returns the JSON file that states the expected shapes.
+    /// Returns the name of the JSON file that states the expected shapes.
     pub fn config(&self) -> &str {
         &self.config
     }
@@ -271,7 +273,7 @@ impl WeightFiles {
         }
     }
 
-    /// Calls `see` with the values of a tensor, piece by piece.
+    /// Calls `see` with consecutive pieces of a tensor's values.
     ///
     /// # Errors
     /// Returns the errors of [`WeightFiles::values`].
@@ -286,10 +288,10 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// Reads `count` values of a tensor as f32, starting with the value `first`. Values of f64 are rounded.
+    /// Returns `count` values of a tensor as f32, starting at index `first`. F64 values are rounded.
     ///
     /// # Errors
-    /// Returns [`Error::Tensor`] for a dtype that is not a float.
+    /// Returns [`Error::Tensor`] if the tensor's dtype is not a supported floating-point type.
     pub fn values(
         &self,
         name: &str,
@@ -313,7 +315,7 @@ impl WeightFiles {
 }
 
 impl WeightFiles {
-    /// Reads the stored bytes of `count` values of a tensor, starting with the value `first`.
+    /// Returns the bytes in the file of `count` values of a tensor, starting at index `first`.
     fn raw(
         &self,
         name: &str,
@@ -339,8 +341,8 @@ impl WeightFiles {
         Ok(bytes)
     }
 
-    /// Reads `count` values of a tensor without conversion, starting with the value `first`. Returns `None` if the
-    /// file does not store them in the format of `storage`.
+    /// Returns the bytes of `count` values of a tensor without conversion, starting at index `first`. Returns `None` if
+    /// the tensor's dtype in the file is not that of `storage`.
     ///
     /// # Errors
     /// Returns the errors of [`WeightFiles::values`].
@@ -360,10 +362,10 @@ impl WeightFiles {
         same.then(|| self.raw(name, entry, first, count)).transpose()
     }
 
-    /// Reads all values of an integer tensor.
+    /// Returns all values of an integer tensor.
     ///
     /// # Errors
-    /// Returns [`Error::Tensor`] for another dtype.
+    /// Returns [`Error::Tensor`] if the tensor's dtype is not a supported integer type.
     pub fn integers(&self, name: &str, entry: &TensorEntry) -> Result<Vec<i64>, Error> {
         let size = match entry.dtype {
             Dtype::I64 => 8,
@@ -377,7 +379,7 @@ impl WeightFiles {
         let mut bytes = vec![0; entry.shape.iter().product::<usize>() * size];
         self.sources[entry.file].read_at(entry.start, &mut bytes)?;
         let whole = |b: &[u8]| {
-            // In two's complement, the sign bit is copied into the higher bytes.
+            // A two's complement number is widened by copying its sign bit into the higher bytes.
             let sign = if b[size - 1] & 0x80 == 0 { 0 } else { 0xff };
             let mut all = [sign; 8];
             all[..size].copy_from_slice(b);
@@ -397,7 +399,8 @@ fn legacy_name(name: &str) -> Option<String> {
         .or_else(|| name.strip_suffix("LayerNorm.bias").map(|base| format!("{base}LayerNorm.beta")))
 }
 
-/// Returns the error for a module without safetensors. It names the weights in other formats that the module has.
+/// Returns the error for a module without safetensors weights. The error names weights in another format, if the module
+/// has any.
 fn missing(files: &ModelFiles, prefix: &str) -> Error {
     let problem = match files.other_weights(prefix) {
         Some(other) => format!("is missing, and {other}"),

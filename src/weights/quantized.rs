@@ -1,4 +1,4 @@
-//! Recognises quantized checkpoints, which are not supported, by their config and by their tensors.
+//! Recognises quantized checkpoints, which Vectile does not support, by their config and by their tensors.
 
 use safetensors::Dtype;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use crate::weights::WeightFiles;
 const REMEDY: &str = "Vectile reads float weights only; use the original model, and `--dtype float16` or `bfloat16` to \
                       halve its memory";
 
-/// The tensors that only quantized checkpoints have: the end of their names, and the method that writes them.
+/// Suffixes of tensor names that only quantized checkpoints have, each with the method that writes such tensors.
 const MARKERS: [(&str, &str); 15] = [
     (".SCB", "bitsandbytes 8-bit"),
     (".quant_state.bitsandbytes__nf4", "bitsandbytes 4-bit"),
@@ -32,16 +32,16 @@ const MARKERS: [(&str, &str); 15] = [
 ];
 
 impl WeightFiles {
-    /// Refuses a quantized checkpoint.
+    /// Returns an error if the checkpoint is quantized.
     ///
     /// # Errors
     /// Returns [`Error::Unsupported`] if the config has `quantization_config` or MLX's `quantization`. Returns
-    /// [`Error::Tensor`] if there are tensors that only quantized checkpoints have, or matrices of integers or 8-bit
-    /// floats.
+    /// [`Error::Tensor`] if there are tensors that only quantized checkpoints have, such as matrices of integers or of
+    /// 8-bit floats.
     pub fn check_not_quantized(&self, config: &JsonFile) -> Result<(), Error> {
         for field in ["quantization", "quantization_config", "compression_config"] {
             let Some(value) = config.raw(field) else { continue };
-            // transformers leaves an empty object when it removes the quantization from a config.
+            // If transformers removes the quantization from a config, it leaves an empty object in this field.
             if value.as_object().is_some_and(serde_json::Map::is_empty) {
                 continue;
             }
@@ -68,9 +68,11 @@ impl WeightFiles {
         }
     }
 
-    /// Returns a tensor that shows that the checkpoint is quantized, and the method that quantized it.
+    /// Returns the name of a tensor that only quantized checkpoints have, and the quantization method. Returns `None`
+    /// if there is no such tensor.
     fn quantized(&self) -> Option<(&str, String)> {
-        // A checkpoint may have several markers, so the markers that name the method most precisely come first.
+        // The tensors of a checkpoint may have several of these suffixes, so the suffixes that identify the method most
+        // precisely come first.
         for (end, method) in MARKERS {
             if let Some(name) = self.tensors.keys().find(|name| name.ends_with(end)) {
                 return Some((name, method.to_owned()));

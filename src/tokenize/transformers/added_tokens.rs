@@ -1,4 +1,4 @@
-//! Finds the tokens that files beside `tokenizer.json` add to a tokenizer.
+//! Finds the tokens that files other than `tokenizer.json` add to a tokenizer.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,13 +12,13 @@ use crate::error::Error;
 const ROLES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// The fields that list more special tokens. If both exist, the second one counts.
+/// The fields that list further special tokens. If both fields exist, only the second is used.
 const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
 /// Merges `special_tokens_map.json` into the settings.
 ///
-/// transformers reads that file only if `tokenizer_config.json` has no `added_tokens_decoder`. Its values then
-/// replace those of `tokenizer_config.json`.
+/// transformers reads `special_tokens_map.json` only if `tokenizer_config.json` has no field `added_tokens_decoder`.
+/// The values of `special_tokens_map.json` replace values of `tokenizer_config.json`.
 pub(super) fn merge_special_tokens(
     settings: &mut Map<String, Value>,
     special_tokens_map: Option<Map<String, Value>>,
@@ -41,11 +41,11 @@ pub(super) fn merge_special_tokens(
 }
 
 impl BesideFiles {
-    /// Returns the tokens to add, in the order in which transformers adds them. A new token gets the next free
-    /// id, whatever id the file gives it.
+    /// Returns the tokens to add, in the order in which transformers adds them. A new token gets the next free id, and
+    /// not the id in the file.
     ///
     /// # Errors
-    /// Returns [`Error::Config`] if a token has no text or an id is not a number.
+    /// Returns [`Error::Config`] if a token has no text, or if an id is not a number.
     pub(super) fn added_tokens(&self, of_file: &HashSet<String>) -> Result<Vec<AddedToken>, Error> {
         let special = self.special_tokens();
         let mut by_id = BTreeMap::new();
@@ -118,7 +118,7 @@ impl BesideFiles {
     }
 }
 
-/// Reads a token that is stored as its text or as an object. `special` is the value of that flag for a text.
+/// Returns a token that is stored as a string or as an object. For a string, `special` is the token's flag `special`.
 fn token(value: &Value, special: bool) -> Option<AddedToken> {
     if let Some(text) = value.as_str() {
         return Some(AddedToken::from(text, special).normalized(!special));

@@ -1,8 +1,8 @@
-//! The parts of a tokenizer that its class replaces, in transformers 4 and 5.
+//! Replaces the parts of a tokenizer that its tokenizer class replaces in transformers 4 and 5.
 //!
-//! Version 4 loads `tokenizer.json` and then changes single fields of it. In version 5 most classes build the
-//! normalizer, the pre-tokenizer and the post-processor anew and keep only the vocabulary. A class that is not
-//! listed here keeps the parts of `tokenizer.json`.
+//! Version 4 loads `tokenizer.json` and then changes single fields. In version 5, most classes use only the vocabulary
+//! of `tokenizer.json`, and build the normalizer, the pre-tokenizer and the post-processor from their own rules. A
+//! class that this module does not list uses all parts of `tokenizer.json`.
 
 use serde_json::{Value, json};
 use tokenizers::normalizers::BertNormalizer;
@@ -13,14 +13,14 @@ use tokenizers::{
 use super::{BesideFiles, Components, Outline, TransformersVersion};
 use crate::error::Error;
 
-/// The classes with the normalizer of BERT.
+/// The tokenizer classes with the normalizer of BERT.
 const BERT: [&str; 4] =
     ["BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer"];
 
-/// Qwen2's regular expression in transformers 5.
+/// The regular expression with which Qwen2's tokenizer splits texts in transformers 5.
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The begin and end tokens that a class of transformers 4 adds around a text.
+/// The tokens that a tokenizer class of transformers 4 adds at the beginning and the end of a text.
 struct Ends {
     bos: &'static str,
     eos: &'static str,
@@ -45,7 +45,8 @@ impl BesideFiles {
         }
     }
 
-    /// Returns the tokenizer class. If the files name none, a WordPiece tokenizer counts as BERT's class.
+    /// Returns the name of the tokenizer class. If the files name no class, it is `BertTokenizer` for a WordPiece
+    /// tokenizer, and `None` for other tokenizers.
     fn class_of(&self, tokenizer: &Inner) -> Option<&str> {
         let word_piece = matches!(tokenizer.get_model(), ModelWrapper::WordPiece(_));
         self.class.as_deref().or(word_piece.then_some("BertTokenizer"))
@@ -58,7 +59,7 @@ impl BesideFiles {
         {
             let (lower, accents) =
                 (self.flag("do_lower_case", true)?, self.settings.bool("strip_accents")?);
-            // The class MPNetTokenizer does not change the flag `handle_chinese_chars` of tokenizer.json.
+            // The class `MPNetTokenizer` uses the flag `handle_chinese_chars` of tokenizer.json.
             let chinese = match class {
                 Some("MPNetTokenizer") => normalizer.handle_chinese_chars,
                 _ => self.flag("tokenize_chinese_chars", true)?,
@@ -74,7 +75,8 @@ impl BesideFiles {
         Ok(parts)
     }
 
-    /// Returns the special tokens that a class of transformers 4 adds if its vocabulary does not have them.
+    /// Returns the special tokens, by role, that a tokenizer class of transformers 4 adds if the vocabulary does not
+    /// have them.
     pub(super) fn defaults4(&self) -> &'static [(&'static str, &'static str)] {
         match (self.version, self.class.as_deref()) {
             (TransformersVersion::V4, Some("LlamaTokenizer")) => {
@@ -84,8 +86,8 @@ impl BesideFiles {
         }
     }
 
-    /// Returns the begin and end tokens, if the class adds them. If no class is named, the fields `add_bos_token` and
-    /// `add_eos_token` decide.
+    /// Returns the begin and end tokens that the tokenizer class adds; `None` if it adds none. If no file names a
+    /// class, the fields `add_bos_token` and `add_eos_token` decide.
     fn ends4(&self, class: Option<&str>) -> Option<Ends> {
         let named = self.settings.has("add_bos_token") || self.settings.has("add_eos_token");
         match class {
@@ -219,7 +221,7 @@ impl BesideFiles {
         Ok(parts)
     }
 
-    /// Adds the begin and end tokens that the settings request around each text.
+    /// Returns the post-processor that adds the begin and end tokens that the settings request to each text.
     fn around(&self, tokenizer: &Inner, ends: &Ends) -> Result<PostProcessorWrapper, Error> {
         let bos =
             self.flag("add_bos_token", ends.adds_bos)?.then(|| self.role("bos_token", ends.bos));
@@ -232,7 +234,7 @@ impl BesideFiles {
         self.template(tokenizer, &a, &[&a[..], &b[..]].concat())
     }
 
-    /// Sets the normalizer and the pre-tokenizer for classes with a Unigram model.
+    /// Sets the normalizer and the pre-tokenizer for tokenizer classes with a Unigram model.
     fn unigram(
         &self,
         parts: &mut Components,
@@ -304,7 +306,7 @@ impl BesideFiles {
     }
 }
 
-/// Stands for the first text in a template. The constant after it stands for the second text.
+/// The placeholder for the first text in a template. The constant `B` is the placeholder for the second text.
 const A: TemplateToken<'static> = ("$A", 0);
 const B: TemplateToken<'static> = ("$B", 1);
 
@@ -312,7 +314,7 @@ fn metaspace(scheme: &str) -> Value {
     json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": true})
 }
 
-/// Returns the character map of a normalizer that sentencepiece compiled.
+/// Returns the step of the normalizer that holds the character map compiled by sentencepiece.
 fn precompiled(outline: &Outline) -> Option<Value> {
     let normalizer = outline.normalizer.as_ref()?;
     let is = |step: &&Value| step.get("type").and_then(Value::as_str) == Some("Precompiled");

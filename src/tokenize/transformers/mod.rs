@@ -1,9 +1,9 @@
-//! Changes a tokenizer as transformers' `AutoTokenizer` does after it has read `tokenizer.json`.
+//! Applies the changes that transformers' `AutoTokenizer` makes to a tokenizer after reading `tokenizer.json`.
 //!
-//! transformers also reads `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`. Their
-//! fields add tokens and replace parts of the tokenizer. The rules depend on the tokenizer class and on the
-//! major version of transformers. `docs/tokenizers.md` lists the fields, and `tests/fixtures/tokenizer_fields.json`
-//! holds what both versions return for each of them.
+//! transformers also reads `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`. The fields of
+//! these files add tokens and replace parts of the tokenizer. The rules depend on the tokenizer class and on the major
+//! version of transformers. `docs/tokenizers.md` lists the fields. `tests/fixtures/tokenizer_fields.json` holds the
+//! results of both versions for each field.
 
 mod added_tokens;
 mod classes;
@@ -25,28 +25,28 @@ use crate::error::Error;
 use crate::files::ModelFiles;
 pub use version::TransformersVersion;
 
-/// The maximum size of the settings in bytes. Settings that list a hundred thousand added tokens reach 20 MB.
+/// The maximum size of a settings file in bytes. Settings that list a hundred thousand added tokens reach 20 MB.
 const MAX_SETTINGS: u64 = 64_000_000;
 
-/// The files beside `tokenizer.json` that transformers reads.
+/// The contents of the tokenizer files, other than `tokenizer.json`, that transformers reads.
 #[derive(Debug)]
 pub(super) struct BesideFiles {
-    /// The fields of `tokenizer_config.json`, with the values of `special_tokens_map.json`. Empty if neither file
-    /// exists.
+    /// The fields of `tokenizer_config.json`, merged with the fields of `special_tokens_map.json`. There are no fields
+    /// if neither file exists.
     pub settings: JsonFile,
     added_tokens: Option<JsonFile>,
-    /// The tokenizer class that `tokenizer_config.json` or `config.json` names, without `Fast`; `None` if neither
-    /// names one.
+    /// The name of the tokenizer class in `tokenizer_config.json` or `config.json`, without the suffix `Fast`; `None`
+    /// if neither file names a class.
     class: Option<String>,
     /// True if `sentence_bert_config.json` passes `add_bos_token` or `add_eos_token` to the tokenizer.
     passes_ends: bool,
-    /// The version whose rules are applied.
+    /// The version of transformers whose rules are applied.
     pub version: TransformersVersion,
-    /// Describes where the version comes from.
+    /// The source of the version, in words, such as the name of a file.
     source: String,
 }
 
-/// The parts of a tokenizer that tokenizer classes replace.
+/// The parts of a tokenizer that a tokenizer class can replace.
 #[derive(Debug, Clone)]
 struct Components {
     normalizer: Option<NormalizerWrapper>,
@@ -72,7 +72,7 @@ impl Components {
 }
 
 impl BesideFiles {
-    /// Reads the files. `chosen` overrides the version of transformers for which the model was published.
+    /// Reads the files. `chosen` overrides the version of transformers with which the model was published.
     pub fn load(
         files: &ModelFiles,
         prefix: &str,
@@ -105,8 +105,8 @@ impl BesideFiles {
         Ok(BesideFiles { settings, passes_ends, added_tokens, class, version, source })
     }
 
-    /// Changes the tokenizer by the rules of its version. If the rules of the other version give other tokens for a
-    /// text in `probes`, returns a note that says so.
+    /// Changes the tokenizer by the rules of its version of transformers. If the rules of the other version give
+    /// different tokens for a text in `probes`, returns a note about this difference.
     pub fn apply(
         &self,
         tokenizer: &mut Inner,
@@ -125,7 +125,7 @@ impl BesideFiles {
             tokenizer.set_encode_special_tokens(split);
         }
         let own = self.parts(self.version, before.clone(), tokenizer, outline)?;
-        // The other version serves only for comparison, so its errors are ignored.
+        // The tokenizer of the other version is used for comparison only, so its errors are ignored.
         let other = self.parts(self.version.other(), before, tokenizer, outline).ok();
         let mut encode = |parts: Components| {
             guard(file, "could not tokenize a text with the settings beside it", || {
@@ -151,7 +151,7 @@ impl BesideFiles {
         Ok(self.settings.bool(field)?.unwrap_or(default))
     }
 
-    /// Returns the text of the token with this role, or else the default of the class.
+    /// Returns the text of the token that the settings name for this role, or else `default`.
     fn role<'a>(&'a self, role: &str, default: &'a str) -> &'a str {
         let value = self.settings.raw(role);
         let text =

@@ -1,4 +1,4 @@
-//! The major version of transformers whose tokenizer rules apply to a model.
+//! Determines the major version of transformers whose tokenization rules apply to a model.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use crate::config::{JsonFile, OPTIONS};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The version of Hugging Face's transformers library whose rules turn texts into tokens.
+/// The major version of Hugging Face's transformers library whose tokenization rules apply.
 ///
-/// The two versions read some fields of the files beside `tokenizer.json` differently. For example, version 4 appends
-/// an end token for `add_eos_token`, and version 5 ignores that field.
+/// The two versions interpret some fields of the tokenizer's files differently. For example, if `add_eos_token` is
+/// true, version 4 appends an end token to each text, and version 5 does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransformersVersion {
     /// The rules of transformers 4 and earlier.
@@ -44,7 +44,7 @@ impl FromStr for TransformersVersion {
 }
 
 impl TransformersVersion {
-    /// Returns the other version.
+    /// Returns the other of the two versions.
     pub(super) fn other(self) -> Self {
         match self {
             TransformersVersion::V4 => TransformersVersion::V5,
@@ -52,11 +52,12 @@ impl TransformersVersion {
         }
     }
 
-    /// Returns the version for which a model was published, and a description of where the version comes from.
+    /// Returns the version with which a model was published, and a description of the source of this information.
     ///
     /// The version is named by `transformers_version` in `config.json` and by `__version__.transformers` in
-    /// `config_sentence_transformers.json`. If the two differ, the older version counts, because a newer version may
-    /// have rewritten a file of a published model. If neither field exists, the model is older than these fields.
+    /// `config_sentence_transformers.json`. If the two fields differ, the older version is used, because a newer
+    /// version may have rewritten a file of a published model. If neither field exists, the model is older than the
+    /// fields, and the result is version 4.
     pub(super) fn of_model(files: &ModelFiles, config: &JsonFile) -> Result<(Self, String), Error> {
         let options = JsonFile::load(files, OPTIONS)?;
         let versions =
