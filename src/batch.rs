@@ -28,12 +28,12 @@ impl TextSpan {
     }
 }
 
-/// Several texts, packed one after another.
+/// The tokens of several texts, packed one after another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PackedBatch {
-    /// Token ids of all texts.
+    /// The token ids of all texts, one text after another.
     pub ids: Vec<u32>,
-    /// Token types of all texts.
+    /// The token types of all texts, one text after another.
     pub type_ids: Vec<u32>,
     /// For each text, the range of its tokens.
     pub texts: Vec<TextSpan>,
@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn batches_respect_the_budget_and_the_order() {
-        // Each row holds the lengths of the texts, the token budget, and the expected end of each batch.
+        // Each row holds the lengths of the texts, the token budget, and for each expected batch the index of the text
+        // after its last text.
         let table: [(&[usize], usize, &[usize]); 7] = [
             (&[], 8, &[]),
             (&[3], 8, &[1]),

@@ -19,7 +19,7 @@ pub struct Loss {
     pub flushed: usize,
     /// The number of infinities and NaNs in the source.
     pub non_finite: usize,
-    /// The largest magnitude in the source.
+    /// The largest magnitude among the source values.
     pub largest: f32,
 }
 

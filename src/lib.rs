@@ -28,8 +28,8 @@
 //! | [`SparseEncoder`] | weights of tokens of the vocabulary | `SparseEncoder` |
 //! | [`MultiVectorEncoder`] | one vector for each token | `MultiVectorEncoder` |
 //!
-//! [`ModelKind::of`] detects the kind from a model's files. [`TextModel`] is the trait that all four
-//! share. [`SimilarityFunction`] compares vectors, and [`semantic_search`] finds the nearest ones.
+//! [`ModelKind::of`] detects the kind from a model's files. [`TextModel`] is the trait that all four share.
+//! [`SimilarityFunction`] compares vectors, and [`semantic_search`] finds the vectors that are most similar to a query.
 //!
 //! # Computation
 //!
@@ -87,8 +87,9 @@
 //!
 //! - `hub`: downloads from the Hugging Face Hub, with [`ModelFiles::from_hub`].
 //! - `server`: a server that provides models over HTTP.
-//! - `cli`: the `vectile` program. It includes `lab`, which measures the speed and accuracy of precisions.
-//! - `bulk`: Parquet, Arrow and zstd files in the program.
+//! - `cli`: the `vectile` program. This feature includes the feature `lab`, which measures the speed and accuracy of a
+//!   model in several precisions.
+//! - `bulk`: support for Parquet, Arrow and zstd files in the program.
 //!
 //! Without these features the library needs no async runtime, no C code and no network.
 

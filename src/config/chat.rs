@@ -12,9 +12,9 @@ const MAX_TEMPLATE: u64 = 1 << 18;
 /// The chat template of a model, with its settings. The template renders messages as one text.
 #[derive(Clone, Debug)]
 pub(crate) struct ChatTemplate {
-    /// The file that holds the template, for error messages.
+    /// The name of the file that holds the template, for error messages.
     pub file: String,
-    /// The template in Jinja.
+    /// The source of the template, in Jinja.
     pub source: String,
     /// True if a message's content is a list of typed parts. False if it is plain text.
     pub structured: bool,

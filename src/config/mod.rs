@@ -42,7 +42,7 @@ use modules::{
 /// The settings of a model, after checks that they are consistent.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelConfig {
-    /// The settings that only this kind of model has.
+    /// The settings that are specific to the kind of model.
     pub kind: KindConfig,
     /// The kind of the first module.
     pub input: FirstModule,

@@ -7,7 +7,7 @@ use crate::config::{JsonFile, Pooling};
 use crate::error::Error;
 use crate::files::{ModelFiles, normalise};
 
-/// A module that follows the transformer.
+/// A module that is applied after the transformer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Module {
     Pooling(Pooling),
@@ -30,7 +30,7 @@ pub(crate) enum Module {
     Normalize,
 }
 
-/// The activation of a `Dense` module. `Gelu` is the exact function, computed with erf.
+/// The activation function of a `Dense` module. `Gelu` is the exact function, which is computed with erf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DenseActivation {
     Identity,

@@ -36,7 +36,7 @@ pub(crate) struct MultiVectorConfig {
 /// Query expansion: the tokens that are appended to a query with fewer than `length` tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Expansion {
-    /// The minimum number of tokens of a query.
+    /// The number of tokens to which a shorter query is extended.
     pub length: usize,
     /// The name of the file and the name of the field that set the length.
     pub field: (String, String),
@@ -79,7 +79,7 @@ const PYLATE: [&str; 9] = [
 /// The characters of Python's `string.punctuation`.
 const PUNCTUATION: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
 
-/// The query length of ColBERT models whose files do not set one.
+/// The maximum number of query tokens in ColBERT models whose files do not set it.
 const QUERY_TOKENS: usize = 32;
 
 impl ModelConfig {

@@ -19,7 +19,7 @@ pub(crate) struct Pooling {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PoolingMode {
-    /// The vector of the first pooled token.
+    /// The vector of the first token that is not left out.
     Cls,
     Max,
     Mean,

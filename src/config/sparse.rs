@@ -33,8 +33,8 @@ pub(crate) struct StaticQueries {
 /// The method that computes the weights of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weighting {
-    /// The weight of each vocabulary token comes from its maximum logit over the text (SPLADE, Formal et al. 2021,
-    /// <https://arxiv.org/abs/2109.10086>).
+    /// The weight of each vocabulary token is computed from its largest logit over all positions of the text (SPLADE,
+    /// Formal et al. 2021, <https://arxiv.org/abs/2109.10086>).
     Splade {
         /// True if log(1 + x) is applied twice, because `activation_function` is `log1p_relu`.
         twice: bool,

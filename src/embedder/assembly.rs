@@ -27,8 +27,8 @@ enum Stage {
     },
     LayerNorm(Norm),
     Normalize,
-    /// A linear layer over the vocabulary, in blocks of columns. The result of each block is max-pooled before the
-    /// next block is computed, so that memory holds only one block's logits.
+    /// A linear layer that computes logits over the vocabulary, in blocks of columns. The logits of a block are
+    /// max-pooled before the next block is computed, so that memory holds the logits of one block only.
     Vocabulary(Vec<Linear>),
 }
 
@@ -45,7 +45,7 @@ enum Residual {
 pub(super) struct Assembly {
     pub transformer: Box<dyn LoadedTransformer>,
     stages: Vec<Stage>,
-    /// True if each token has its own row; see [`KindConfig::by_token`](crate::config::KindConfig).
+    /// True if the model computes one row for each token; see [`KindConfig::by_token`](crate::config::KindConfig).
     by_token: bool,
 }
 
@@ -72,7 +72,7 @@ impl Assembly {
         Ok(Assembly { transformer, stages, by_token: model.config.kind.by_token() })
     }
 
-    /// Builds the graph of the forward pass over a batch.
+    /// Returns the graph of the forward pass over a batch.
     pub fn graph(
         &self,
         plan: &KernelPlan,
@@ -198,7 +198,7 @@ fn head_stage(step: &Step, loader: &mut Loader) -> Result<Stage, Error> {
     })
 }
 
-/// Returns the number that stands for a pooling mode in `pool.wgsl`.
+/// Returns the number by which `pool.wgsl` identifies a pooling mode.
 fn mode_number(mode: PoolingMode) -> u32 {
     match mode {
         PoolingMode::Cls => 0,

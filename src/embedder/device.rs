@@ -18,7 +18,8 @@ use crate::selftest::{
     cooperative_fault, matrix_tiles_are_bit_identical, variants_are_bit_identical,
 };
 
-/// The settings for opening the device, both at first and after a loss, and the test results that choose its kernels.
+/// The settings for opening a device, also after it was lost, and the test results that decide which kernels run on the
+/// device.
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceSetup {
     pub adapter: AdapterChoice,
@@ -40,7 +41,7 @@ pub(crate) struct DeviceSetup {
     /// The results of `vectile tune` on the device.
     pub tuned: Option<Arc<Tuned>>,
     pub shader_edit: Option<ShaderEdit>,
-    /// A limit for tests: see [`Executor::fit_tokens`].
+    /// A limit that only tests set: see [`Executor::fit_tokens`].
     pub fit_tokens: Option<usize>,
     /// The number of times that the device was lost.
     pub losses: Arc<AtomicU64>,
@@ -93,8 +94,7 @@ impl DeviceSetup {
             executor.edit_shader(edit);
         }
         executor.fit_tokens(self.fit_tokens);
-        // A kernel that was edited for a test must not get into the cache, because later runs would use the edited
-        // kernel.
+        // If a test edited a kernel, pipelines are not cached, because later runs would use the edited kernel.
         if let Some(directory) = self.cache_dir.as_deref().filter(|_| self.shader_edit.is_none()) {
             executor.cache_pipelines_in(directory);
         }

@@ -1,4 +1,4 @@
-//! [`Embedder`]: one vector for each text.
+//! [`Embedder`]: computes one vector for each text.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub struct Embedder {
 /// The builder of an [`Embedder`].
 pub type EmbedderBuilder = ModelBuilder<Embedder>;
 
-/// Vectors, one row for each text, in the order of the texts.
+/// The vectors of texts. There is one row for each text, in the order of the texts.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Embeddings {
     /// The number of values in a row.
@@ -163,7 +163,7 @@ impl Embedder {
         ModelBuilder::new(files)
     }
 
-    /// Returns how the model runs: the precision requested, the precision chosen, and the reasons.
+    /// Returns the precision in which the model runs, the precision that was requested, and the reasons for the choice.
     pub fn precision(&self) -> &Precision {
         self.runner.precision()
     }
@@ -214,7 +214,7 @@ impl Embedder {
         self.runner.fingerprint()
     }
 
-    /// Returns the vectors of `texts` under default options; see [`Embedder::embed_with`].
+    /// Returns the vectors of `texts`, computed with default options; see [`Embedder::embed_with`].
     ///
     /// # Errors
     /// Returns the errors of [`Embedder::embed_with`].
@@ -369,7 +369,7 @@ impl Embedder {
     ) -> Result<Vec<f32>, Error> {
         let dim = self.output_dimension(options)?;
         let mut row = row[..dim].to_vec();
-        // If the model already normalises its rows, the row is not scaled again.
+        // The model may itself normalise its rows. In that case the row is not scaled again.
         if options.normalize && !self.runner.normalizes(dim) {
             normalize(&mut row);
         }

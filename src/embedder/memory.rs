@@ -65,9 +65,9 @@ impl fmt::Display for MemoryEstimate {
 /// The number of bytes that a model may use, and the source of this limit.
 #[derive(Clone, Copy)]
 enum Available {
-    /// The bytes that the caller's `max_memory` allows.
+    /// The number of bytes that the caller's setting `max_memory` allows.
     Allowed(u64),
-    /// The bytes of the host's free memory.
+    /// The number of bytes of free memory on the host.
     Free(u64),
 }
 
@@ -105,14 +105,14 @@ impl fmt::Display for Available {
     }
 }
 
-/// The result of [`fit`].
+/// The result of [`fit`]: the estimated memory, and the pipelines.
 pub(super) struct Fitted {
     pub memory: MemoryEstimate,
     /// The pipelines that the model's batches need. These pipelines are compiled while weights load.
     pub pipelines: Vec<PipelineKey>,
 }
 
-/// The token budget of a batch before memory is considered.
+/// The token budget of a batch, before it is reduced to fit memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TokenBudget {
     pub tokens: usize,

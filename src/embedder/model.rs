@@ -186,7 +186,7 @@ fn module_summary(module: &Module) -> ModuleSummary {
     }
 }
 
-/// Returns an enum variant's name in lower case, as model files write it.
+/// Returns the name of an enum variant in lower case, as in model files.
 pub(super) fn lower(name: &impl std::fmt::Debug) -> String {
     format!("{name:?}").to_lowercase()
 }

@@ -47,7 +47,7 @@ pub struct RerankOptions {
     pub on_too_long: OnTooLong,
 }
 
-/// Scores, one row for each pair, in the order of the pairs.
+/// The scores of pairs. There is one row for each pair, in the order of the pairs.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scores {
     /// The number of scores of a pair, one for each label of the model.
@@ -186,7 +186,7 @@ impl Reranker {
         ModelBuilder::new(files)
     }
 
-    /// Returns how the model runs: the precision requested, the precision chosen, and the reasons.
+    /// Returns the precision in which the model runs, the precision that was requested, and the reasons for the choice.
     pub fn precision(&self) -> &Precision {
         self.runner.precision()
     }
@@ -226,7 +226,7 @@ impl Reranker {
         self.runner.fingerprint()
     }
 
-    /// Returns the scores of pairs under default options; see [`Reranker::predict_with`].
+    /// Returns the scores of pairs, computed with default options; see [`Reranker::predict_with`].
     ///
     /// # Errors
     /// Returns the errors of [`Reranker::predict_with`].
@@ -272,7 +272,7 @@ impl Reranker {
         })
     }
 
-    /// Returns the scores of a row of logits.
+    /// Returns the scores that a row of logits gives with the model's activation function.
     #[cfg(any(test, feature = "server"))]
     pub(crate) fn scores(&self, row: &[f32]) -> Vec<f32> {
         self.activated(row, self.activation)

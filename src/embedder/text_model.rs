@@ -110,7 +110,7 @@ pub trait TextModel: Sized + Send + Sync {
         self.runner().run(more, take)
     }
 
-    /// Turns the row of a prepared input into its result.
+    /// Returns the result of a prepared input, computed from the row of the input.
     ///
     /// # Errors
     /// Returns errors about the options.

@@ -7,8 +7,8 @@ use std::path::Path;
 /// The maximum length of a cached file in bytes. Vectile never writes a longer file.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Returns the content of a cached file. Returns `None` if the file does not exist, cannot be read, or is too
-/// long to come from Vectile.
+/// Returns the content of a cached file. Returns `None` if the file does not exist, cannot be read, or is longer than
+/// any file that Vectile writes.
 pub(crate) fn read_cached(path: &Path) -> Option<Vec<u8>> {
     let bytes = std::fs::metadata(path).ok()?.len();
     (bytes <= MAX_BYTES).then(|| std::fs::read(path).ok()).flatten()

@@ -56,8 +56,8 @@ impl Directory {
         let path = self.root.join(name);
         let real = match path.canonicalize() {
             Ok(real) => real,
-            // A parent of the path is a file. For example, `2_Normalize` is a file, and the path is
-            // `2_Normalize/config.json`.
+            // Here, a parent of the path is a regular file. For example, `2_Normalize` is a regular file, and the path
+            // is `2_Normalize/config.json`.
             Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(None),
             Err(error) if error.kind() == ErrorKind::NotFound => return absent_or_dangling(&path),
             Err(error) => return Err(Error::file(path, describe(&error))),
@@ -116,7 +116,7 @@ impl OpenFile {
 
 /// Returns `…/models--owner--name` if `directory` is `…/models--owner--name/snapshots/<revision>[/…]`.
 ///
-/// In the Hub's cache the files of a snapshot are links to `blobs/` in that repository.
+/// In the Hub's cache, the files of a snapshot are links to files in the directory `blobs` of this repository.
 fn hub_cache_repository(directory: &Path) -> Option<PathBuf> {
     directory.ancestors().find_map(|snapshots| {
         let repository = snapshots.parent()?;

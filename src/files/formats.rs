@@ -3,7 +3,7 @@
 
 use crate::files::ModelFiles;
 
-/// A format of weights that Vectile does not read.
+/// A file format of weights that Vectile does not read.
 struct Format {
     /// The suffixes of file names in this format.
     ends: &'static [&'static str],
@@ -58,7 +58,8 @@ const FORMATS: [Format; 10] = [
     },
 ];
 
-/// Subdirectories in which sentence-transformers stores exported graphs.
+/// The directories that are searched for weights: the model's own directory, and the subdirectories in which
+/// sentence-transformers stores exported graphs.
 const SUBDIRECTORIES: [&str; 3] = ["", "onnx/", "openvino/"];
 
 impl ModelFiles {

@@ -9,7 +9,7 @@ mod formats;
 mod names;
 mod sniff;
 
-// The tests need Unix pipes, links and permissions.
+// The tests create pipes, links and permissions, which only Unix has in this form.
 #[cfg(all(test, unix))]
 mod tests;
 
@@ -167,7 +167,7 @@ impl ModelFiles {
     }
 }
 
-/// One file of a model, read by offset.
+/// One file of a model. Its content is read by offset.
 #[derive(Debug)]
 pub(crate) struct ModelFile {
     name: String,

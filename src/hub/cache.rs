@@ -9,7 +9,7 @@ use crate::files::ModelFiles;
 /// The maximum size of a weights index in bytes. The indexes of published models stay below 10 MB.
 const MAX_INDEX: u64 = 64_000_000;
 
-/// The directory of a repository in the cache, `models--owner--name`, and a revision of the repository.
+/// The directory `models--owner--name` of a repository in the cache, and a revision of the repository.
 #[derive(Debug)]
 pub(super) struct Cache {
     /// The directory of the whole cache.
@@ -39,7 +39,7 @@ impl Cache {
         self.root.join(&self.folder)
     }
 
-    /// Looks for the revision in the cache.
+    /// Returns the state of the revision in the cache.
     pub fn find(&self) -> Cached {
         let repository = self.repository();
         let commit = match is_commit(&self.revision) {
@@ -56,18 +56,18 @@ impl Cache {
         match missing(&snapshot) {
             Ok(None) => Cached::Complete(snapshot),
             Ok(Some(file)) => Cached::Incomplete(file),
-            // If a file cannot be read, the snapshot counts as complete. Loading the model then reports the error.
+            // If a file cannot be read, the snapshot is treated as complete. Loading the model then reports the error.
             Err(_) => Cached::Complete(snapshot),
         }
     }
 }
 
-/// Returns true if the revision is the hash of a commit.
+/// Returns true if the revision is the full hash of a commit.
 pub(super) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Returns the first file that is missing in a snapshot.
+/// Returns the name of a needed file that a snapshot lacks; `None` if the snapshot is complete.
 fn missing(snapshot: &Path) -> Result<Option<String>, Error> {
     let files = ModelFiles::from_directory(snapshot)?;
     let mut has_weights = false;

@@ -12,7 +12,7 @@ pub(super) enum DownloadFault {
     Silent(String),
     /// The Hub refused the request because of its rate limit. A cached copy may be used.
     Busy(String),
-    /// The Hub refused the request, or a file arrived damaged.
+    /// Another failure: for example, the Hub refused the request, or a file arrived damaged.
     Other(String),
     /// The model's own files are faulty.
     Files(Error),

@@ -59,7 +59,7 @@ impl ModelFiles {
     }
 }
 
-/// Returns the snapshot's directory in the cache, with every file that the model needs.
+/// Downloads the missing files of a snapshot, and returns the snapshot's directory in the cache.
 fn fetch(repo: &str, options: &HubOptions) -> Result<PathBuf, Error> {
     let revision = options.revision.as_deref().unwrap_or("main");
     check_names(repo, revision)?;
@@ -141,7 +141,7 @@ fn client(options: &HubOptions) -> Result<HFClient, HFError> {
     builder.build()
 }
 
-/// Checks the repository and the revision, which become parts of paths in the cache and of URLs.
+/// Checks the names of the repository and the revision, because they become parts of paths in the cache and of URLs.
 fn check_names(repo: &str, revision: &str) -> Result<(), Error> {
     let part = |part: &str| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

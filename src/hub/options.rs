@@ -20,7 +20,7 @@ pub struct DownloadProgress {
 pub struct HubOptions {
     /// A branch, tag or commit. `None` means `main`.
     pub revision: Option<String>,
-    /// If true, only the cache is used and no socket is opened.
+    /// If true, models come from the cache only, and no network connection is opened.
     pub offline: bool,
     /// The Hub's address. `None` means `HF_ENDPOINT`, or else <https://huggingface.co>.
     pub endpoint: Option<String>,
@@ -46,7 +46,7 @@ impl fmt::Debug for HubOptions {
 }
 
 impl HubOptions {
-    /// Returns the options that the environment sets.
+    /// Returns the options that environment variables set.
     ///
     /// `HF_HUB_OFFLINE`, or else `TRANSFORMERS_OFFLINE`, sets `offline` if its value is 1, true, yes or on. The other
     /// fields are `None`, so the variables that their descriptions name apply. The library reads no further environment

@@ -3,7 +3,7 @@
 use crate::config::{COLBERT_LINEAR, SPARSE_LINEAR};
 use crate::files::normalise;
 
-/// The configuration and tokenizer files that are downloaded from each module's directory.
+/// The names of the configuration and tokenizer files that are downloaded from each module's directory.
 const SETTINGS: [&str; 12] = [
     "router_config.json",
     "artifact.metadata",

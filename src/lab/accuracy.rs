@@ -107,7 +107,7 @@ mod tests {
         let x = [1.0, 2.0, 3.0, 4.0, 5.0];
         assert_eq!(spearman(&x, &[1.0, 8.0, 27.0, 64.0, 125.0]), Some(1.0));
         assert_eq!(spearman(&x, &[5.0, 4.0, 3.0, 2.0, 1.0]), Some(-1.0));
-        // scipy.stats.spearmanr([1,2,3,4,5], [5,6,7,8,7]).statistic
+        // The expected value is `scipy.stats.spearmanr([1,2,3,4,5], [5,6,7,8,7]).statistic`.
         let rho = spearman(&x, &[5.0, 6.0, 7.0, 8.0, 7.0]).unwrap();
         assert!((rho - 0.820_782_681_668_123_3).abs() < 1e-15, "{rho}");
         assert_eq!(spearman(&x, &[2.0; 5]), None);

@@ -1,4 +1,4 @@
-//! Measures the cost and the accuracy of a model in each precision on an adapter.
+//! Measures the speed, memory and accuracy of a model in each precision on an adapter.
 //!
 //! [`bench()`] runs a model in several precisions side by side and returns a [`report::Report`]. The report has the
 //! speed and memory of each precision, and its accuracy against f32 on the same texts. [`verify()`](verify::verify())

@@ -118,7 +118,7 @@ pub struct PrecisionReport {
     pub name: String,
     /// The `Precision` of the loaded model, as `inspect --json` shows it.
     pub precision: serde_json::Value,
-    /// The storage type of matrices and tables.
+    /// The storage type of weight matrices and embedding tables.
     pub weights: String,
     /// The storage type of activations.
     pub activations: String,
@@ -147,7 +147,7 @@ pub struct PrecisionReport {
 /// adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
-    /// The number of texts compared.
+    /// The number of texts whose vectors were compared.
     pub texts: usize,
     /// The smallest cosine between a text's vectors in this precision and in f32.
     pub min_cosine: f64,
@@ -172,7 +172,7 @@ pub struct Cold {
     pub pipelines_s: f64,
     /// The time of the first batch without the time of compiling pipelines.
     pub first_batch_s: f64,
-    /// The time of the same batch in a second run.
+    /// The time of a second run of the first batch.
     pub warm_batch_s: f64,
     /// The time from the start to the first vectors: the sum of `load_s`, `pipelines_s` and `first_batch_s`.
     #[serde(default)]
@@ -228,7 +228,7 @@ pub struct Ratio {
     pub high: f64,
 }
 
-/// The host time of a run by phase, in milliseconds.
+/// The host time of a run, divided into phases, in milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostTime {
     /// The number of batches in the run.
@@ -277,7 +277,7 @@ pub struct KernelTime {
     pub dispatches: usize,
     /// The sum of the dispatches' times, in milliseconds.
     pub ms: f64,
-    /// The share of `ms` in the sum over all kernels.
+    /// The share of `ms` in the sum of the times of all kernels.
     pub share: f64,
     /// The rate in 10⁹ floating-point operations per second; `None` if the kernel's operations are not counted.
     pub gflops: Option<f64>,
@@ -285,7 +285,7 @@ pub struct KernelTime {
     pub gbytes: f64,
 }
 
-/// The time of one kernel at one shape of the model, in one storage type and variant.
+/// The time of one kernel with one shape that occurs in the model, in one storage type and variant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KernelCase {
     /// The name of the kernel.

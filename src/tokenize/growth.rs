@@ -95,7 +95,8 @@ pub(super) fn growth(normalizer: &Value) -> f64 {
                 let between = lengths.of_text(content);
                 lengths.set_all(|length| length + between);
             }
-            // Other steps of the normalizer, such as lowercasing, may turn any character into any other character.
+            // Any other step of the normalizer, such as lowercasing, may turn any character into any other character,
+            // so each character gets the maximum length of all characters.
             _ => {
                 let maximum = lengths.maximum();
                 lengths.set_all(|_| maximum);

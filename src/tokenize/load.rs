@@ -94,7 +94,7 @@ impl Tokenizer {
             FirstModule::Transformer => inner.get_post_processor().cloned(),
             FirstModule::StaticEmbedding | FirstModule::Model2vec => None,
         };
-        // For a static model, sentence-transformers truncates texts at the length that tokenizer.json states.
+        // For a static model, sentence-transformers truncates texts to the length that tokenizer.json states.
         let written = outline.truncation.as_ref().and_then(|written| written.max_length);
         let limit = match config.input {
             FirstModule::StaticEmbedding => written,

@@ -119,7 +119,8 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// Returns the tokens that a template writes after any pair: the common ending of two different pairs.
+    /// Returns the tokens that a template writes after any pair. They are the common ending of the rendered texts of
+    /// two different pairs.
     fn end_of_chat(&self, chat: &Chat, prompt: &str) -> Result<Vec<u32>, Error> {
         let [mut ids, other] = [
             self.rendered(chat, prompt, ["0", "0"])?,
@@ -182,7 +183,7 @@ fn longest_first([a, b]: [usize; 2], room: usize) -> [usize; 2] {
         first = room / 2;
         second = first + room % 2;
     }
-    // The limit of a text is at most its own length.
+    // The truncated length of a text is at most the text's own length.
     let (first, second) = (first.min(short), second.min(long));
     if a > b { [second, first] } else { [first, second] }
 }

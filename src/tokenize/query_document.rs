@@ -10,7 +10,7 @@ use crate::error::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueryPadding {
     pub token: u32,
-    /// The minimum number of tokens of a query.
+    /// The number of tokens to which a shorter query is padded.
     pub length: usize,
     /// True if the query's own tokens attend to the padding tokens.
     pub seen: bool,

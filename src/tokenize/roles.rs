@@ -1,4 +1,4 @@
-//! Finds the tokens that have a role, such as mask, end of sequence or padding.
+//! Finds the tokens with a role in the tokenizer, such as the mask token or the padding token.
 
 use std::collections::{BTreeMap, HashSet};
 

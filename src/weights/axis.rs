@@ -37,7 +37,8 @@ enum ColumnOrder {
     Unchanged,
     /// The values fill every second cell, and the cells between them belong to another matrix.
     Alternate,
-    /// In the first `blocks` blocks, value i of the first `pairs` values is followed by value i + `pairs`.
+    /// In each of the first `blocks` blocks, value i + `pairs` follows directly after value i, for each i below
+    /// `pairs`.
     SideBySide { blocks: usize, pairs: usize },
 }
 

@@ -5,10 +5,10 @@ use crate::executor::Executor;
 use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::executor::Executor as GpuExecutor;
 
-/// The number of bytes written to the GPU at a time.
+/// The maximum number of bytes that are written to the GPU at a time.
 const UPLOAD_BYTES: usize = 32 << 20;
 
-/// The progress of a load, for [`ModelBuilder::on_progress`](crate::ModelBuilder::on_progress).
+/// The progress of loading weights, for [`ModelBuilder::on_progress`](crate::ModelBuilder::on_progress).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadProgress {
     /// The bytes of weights loaded so far, counted in the storage type on the device.

@@ -83,7 +83,7 @@ mod tests {
             let end = bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX));
             assert_eq!(hex(digest), hex(Sha256::new_with_prefix(&bytes[..end])), "{most}");
         }
-        // The expected value is an example of FIPS 180-4.
+        // The expected digest is an example from the standard FIPS 180-4.
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hex(Sha256::new_with_prefix("abc")), abc);
     }

@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::files::{ModelFile, ModelFiles, sniff};
 use crate::weights::WeightFiles;
 
-/// The maximum size of a header in bytes. Published headers have about 100 bytes per tensor; the format itself allows
-/// 100 MB.
+/// The maximum size of a header in bytes. Headers of published files have about 100 bytes per tensor. The format itself
+/// allows headers of 100 MB.
 const MAX_HEADER: u64 = 16 << 20;
 /// The maximum number of tensors in a file. A 400-layer model with experts has about ten thousand tensors.
 const MAX_TENSORS: usize = 100_000;
@@ -107,7 +107,7 @@ fn repeated_key(json: &[u8]) -> Option<String> {
 pub(super) struct Index {
     /// The name of the index file, for messages.
     pub file: String,
-    /// The name of the shard that holds each tensor.
+    /// For each tensor, the name of the shard that holds it.
     weight_map: BTreeMap<String, String>,
 }
 

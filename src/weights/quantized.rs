@@ -7,7 +7,7 @@ use crate::config::{JsonFile, brief};
 use crate::error::Error;
 use crate::weights::WeightFiles;
 
-/// Advice to users of a quantized checkpoint.
+/// The advice in errors about a quantized checkpoint.
 const REMEDY: &str = "Vectile reads float weights only; use the original model, and `--dtype float16` or `bfloat16` to \
                       halve its memory";
 
@@ -18,7 +18,7 @@ const MARKERS: [(&str, &str); 15] = [
     (".quant_state.bitsandbytes__fp4", "bitsandbytes 4-bit"),
     (".absmax", "bitsandbytes 4-bit"),
     (".quant_map", "bitsandbytes 4-bit"),
-    // Only GPTQ has `g_idx`, while GPTQ and AWQ both have `qweight` and `qzeros`.
+    // Only GPTQ writes `g_idx`, while both GPTQ and AWQ write `qweight` and `qzeros`.
     (".g_idx", "GPTQ"),
     (".qzeros", "GPTQ or AWQ"),
     (".qweight", "GPTQ or AWQ"),

@@ -60,7 +60,7 @@ pub(crate) fn read_f16_record(
 /// Writes a record to `path`.
 ///
 /// # Errors
-/// Returns the error of the file system.
+/// Returns an error of the file system if the record cannot be written.
 #[cfg(feature = "lab")]
 pub(crate) fn write_f16_record(path: &Path, record: &F16Record) -> io::Result<()> {
     let mut json = serde_json::to_vec_pretty(record)?;

@@ -11,7 +11,8 @@ use crate::embedder::load::f16_record::{F16Record, read_f16_record};
 use crate::embedder::model::Model;
 use crate::error::Error;
 
-/// Returns the record of this model in the cache directory, or else the record beside its files.
+/// Returns the record of this model in the cache directory, or else the record in the model's directory. Returns `None`
+/// if neither exists.
 ///
 /// # Errors
 /// Returns [`Error::File`] if the model's files can no longer be read.

@@ -1,4 +1,4 @@
-//! Reads a model's files and checks that they fit together, without a device.
+//! Reads a model's files, and checks that they are consistent. No device is needed.
 
 use crate::config::{
     FirstModule, KindConfig, ModelConfig, ModelKind, Module, Pooling, RerankerConfig, Weighting,
@@ -95,7 +95,7 @@ fn read_transformer(
 
 /// The modules after the transformer, with their weights.
 struct Modules {
-    /// The number of values in a row after the last module.
+    /// The number of values in an output row after the last module.
     dimension: usize,
     include_prompt: bool,
     /// The weights of each module; `None` for a module without weights.

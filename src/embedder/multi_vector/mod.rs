@@ -30,7 +30,7 @@ pub use vector::MultiVector;
 pub struct MultiVectorEncoder {
     runner: Runner,
     roles: QueryDocument,
-    /// True if a score is divided by the number of query tokens.
+    /// True if the score of a query and a document is divided by the number of query tokens.
     mean: bool,
     /// True if the first token of a text has no vector.
     without_first: bool,
@@ -42,9 +42,9 @@ pub type MultiVectorEncoderBuilder = ModelBuilder<MultiVectorEncoder>;
 /// The token vectors of several texts, with one [`MultiVector`] for each text, in the order of the texts.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MultiVectorEmbeddings {
-    /// The number of values in a vector.
+    /// The number of values in each token vector.
     pub dim: usize,
-    /// The vectors of each text.
+    /// For each text, the vectors of its tokens.
     pub vectors: Vec<MultiVector>,
     /// The indices of the texts that were truncated to the maximum length of a query or a document.
     pub truncated: Vec<usize>,
@@ -163,7 +163,7 @@ impl MultiVectorEncoder {
         ModelBuilder::new(files)
     }
 
-    /// Returns how the model runs: the precision requested, the precision chosen, and the reasons.
+    /// Returns the precision in which the model runs, the precision that was requested, and the reasons for the choice.
     pub fn precision(&self) -> &Precision {
         self.runner.precision()
     }

@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::gpu::graph::{Graph, TensorId};
 use crate::tokenize::Tokens;
 
-/// The rows of a measurement, one for each text, in the order of the texts.
+/// The rows that a measurement computed. There is one row for each text, in the order of the texts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Probed {
     /// The values of all rows, with the shape `[texts, dim]`.
@@ -74,7 +74,7 @@ impl ActivationRange {
     }
 }
 
-/// The range of the values in a tensor of the checkpoint, and the effect of rounding them to f16.
+/// The range of the values in a tensor of the checkpoint, and the effect of rounding these values to f16.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WeightRange {
     /// The name of the tensor.

@@ -71,7 +71,7 @@ pub struct Inspection {
     pub prompts: BTreeMap<String, String>,
     /// The name of the prompt that is used if the caller names none.
     pub default_prompt_name: Option<String>,
-    /// The precision in which the model runs, and the reasons.
+    /// The precision in which the model runs, and the reasons for this choice.
     pub precision: Precision,
     /// The adapter on which the model runs.
     pub adapter: AdapterSummary,
@@ -83,7 +83,8 @@ pub struct Inspection {
     pub activation_bytes: u64,
     /// The estimate, made before loading, of the memory that the model needs.
     pub memory: MemoryEstimate,
-    /// The forward pass over one text of 32 tokens, or of fewer tokens if the model takes no more.
+    /// The dispatches of the forward pass over one text of 32 tokens, or of the model's maximum number of tokens if
+    /// that is smaller.
     pub graph: Vec<DispatchSummary>,
     /// The tensors of the transformer and of the modules.
     pub tensors: Vec<TensorSummary>,

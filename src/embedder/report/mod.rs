@@ -1,4 +1,4 @@
-//! Reports about a loaded model, for `vectile inspect`, for the lab's measurements, and for the server.
+//! Makes reports about a loaded model, for `vectile inspect`, for measurements of the module `lab`, and for the server.
 
 #[cfg(feature = "lab")]
 pub(crate) mod activation_ranges;

@@ -51,7 +51,7 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Returns how the model runs: the precision requested, the precision chosen, and the reasons.
+    /// Returns the precision in which the model runs, the precision that was requested, and the reasons for the choice.
     pub fn precision(&self) -> &Precision {
         &self.precision
     }
@@ -150,7 +150,7 @@ impl Runner {
         }
     }
 
-    /// Returns the transformer's hidden states of a text under the default prompt, with the shape `[tokens, hidden]`.
+    /// Returns the transformer's hidden states of a text with the default prompt. The shape is `[tokens, hidden]`.
     pub(super) async fn hidden_states(&self, text: &str) -> Result<Vec<f32>, Error> {
         let prompt = self.prompt(PromptChoice::default())?;
         let tokens = self.model.tokenizer.encode(prompt, text)?;

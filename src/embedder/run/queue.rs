@@ -41,12 +41,12 @@ struct Finished {
     retried: usize,
 }
 
-/// The texts of a call that have no rows yet.
+/// The texts of a call whose rows are not yet computed.
 struct Pending<P> {
     waiting: VecDeque<P>,
     /// The batches that were started, the oldest first.
     in_flight: VecDeque<InFlight<P>>,
-    /// True once all texts of the call have arrived.
+    /// True if no further texts of the call will arrive.
     complete: bool,
     max_in_flight: usize,
     /// The number of times that the device was lost since the last batch was finished.
@@ -67,8 +67,8 @@ impl<P: Borrow<Prepared>> Pending<P> {
         }
     }
 
-    /// Puts the texts of a failed batch and of all later batches back into the queue, because rows are returned in
-    /// order.
+    /// Puts the texts of a failed batch back into the queue. The texts of all later batches follow them, because rows
+    /// are returned in order.
     fn fault(&mut self, error: Error, texts: Vec<P>, tokens: usize) -> Fault {
         let count = texts.len();
         while let Some(later) = self.in_flight.pop_back() {

@@ -17,7 +17,7 @@ const LENGTH_TOLERANCE: f64 = 1e-3;
 #[derive(Debug, Default)]
 pub(in crate::embedder) struct BatchRows {
     values: Vec<f32>,
-    /// For each text, the index in `values` where its row ends.
+    /// For each text, the index in `values` at which the text's row ends.
     ends: Vec<usize>,
     /// The indices of the texts with an activation beyond the range of its storage type, or with a value that is not
     /// finite.

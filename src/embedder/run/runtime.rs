@@ -200,6 +200,6 @@ impl Runtime {
 pub(in crate::embedder) struct Started {
     graph: BatchGraph,
     running: Running,
-    /// The number of times that the device had been reopened when the batch was started.
+    /// The value of the runtime's counter `reopened` when the batch was started.
     reopened: usize,
 }

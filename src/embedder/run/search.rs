@@ -11,7 +11,7 @@ use crate::selftest;
 
 /// The limits that a device sets for a search.
 pub(crate) struct SearchLimits {
-    /// The size of the largest buffer that fits one binding, in bytes.
+    /// The size in bytes of the largest buffer that a shader can bind.
     pub largest_buffer: u64,
     /// The maximum number of floating-point operations in a dispatch. Longer dispatches could trigger the operating
     /// system's watchdog.

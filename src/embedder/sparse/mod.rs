@@ -40,7 +40,7 @@ pub struct SparseEncoder {
 /// The builder of a [`SparseEncoder`].
 pub type SparseEncoderBuilder = ModelBuilder<SparseEncoder>;
 
-/// Sparse vectors, one for each text, in the order of the texts.
+/// The sparse vectors of texts. There is one vector for each text, in the order of the texts.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SparseEmbeddings {
     /// The number of tokens in the vocabulary. Every index is below this number.
@@ -165,7 +165,7 @@ impl SparseEncoder {
         ModelBuilder::new(files)
     }
 
-    /// Returns how the model runs: the precision requested, the precision chosen, and the reasons.
+    /// Returns the precision in which the model runs, the precision that was requested, and the reasons for the choice.
     pub fn precision(&self) -> &Precision {
         self.runner.precision()
     }
@@ -223,7 +223,7 @@ impl SparseEncoder {
         a.similarity(b, self.similarity_function())
     }
 
-    /// Returns the vectors of `texts` under default options; see [`SparseEncoder::encode_with`].
+    /// Returns the vectors of `texts`, computed with default options; see [`SparseEncoder::encode_with`].
     ///
     /// # Errors
     /// Returns the errors of [`SparseEncoder::encode_with`].

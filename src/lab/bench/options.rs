@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::lab::combination::Combination;
 
-/// Options of [`bench`](super::bench()). An empty list stands for a default choice.
+/// Options of [`bench`](super::bench()). An empty list means that the bench uses its default.
 #[derive(Debug, Clone, Default)]
 pub struct BenchOptions {
     /// The adapters to run on. An empty list means the best adapter.
     pub adapters: Vec<AdapterChoice>,
-    /// The precisions to compare. f32 is always added.
+    /// The precisions to compare. The bench always adds f32.
     pub precisions: Vec<Combination>,
     /// The token budgets of a batch. The throughput is measured for each budget with each length of text.
     pub batch_tokens: Vec<usize>,
@@ -27,7 +27,7 @@ pub struct BenchOptions {
     pub quick: bool,
     /// If true, the bench also times every kernel at the model's shapes, in each storage type and variant.
     pub kernels: bool,
-    /// A name for this run in reports.
+    /// The name of this run in reports.
     pub label: Option<String>,
     /// The features that Vectile must not use, even if an adapter has them.
     pub disabled: Vec<Feature>,

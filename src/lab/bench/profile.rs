@@ -17,7 +17,7 @@ pub(super) struct Profile {
 /// Runs the texts twice and returns the times. The first run measures host times. The second run measures the GPU time
 /// of every dispatch, which slows some drivers down.
 pub(super) async fn profile(embedder: &Embedder, texts: &[String]) -> Result<Profile, Error> {
-    // An untimed run first allocates buffers and compiles pipelines.
+    // This untimed run allocates buffers and compiles pipelines, so that the timed runs do not.
     embedder.embed(texts).await?;
     let since = Instant::now();
     embedder.tokenize(texts, &EmbedOptions::default())?;

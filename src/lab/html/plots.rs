@@ -184,7 +184,7 @@ fn trimmed(value: f64) -> String {
     format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// A precision in the plot of speed against accuracy.
+/// A point in the plot of speed against accuracy, which shows one precision.
 pub(super) struct Point {
     pub name: String,
     pub speed: Ratio,

@@ -19,7 +19,7 @@ pub struct TuneCase {
     pub columns: usize,
     /// The number of rows of the input.
     pub rows: usize,
-    /// The variants, the fastest first.
+    /// The times of all variants, with the fastest variant first.
     pub variants: Vec<VariantTime>,
     /// The name of the variant that is used without tuning.
     pub untuned: String,
@@ -43,7 +43,7 @@ pub struct VariantTime {
 /// The measurements for one number of rows.
 pub(super) struct RowTimes {
     pub work: Work,
-    /// The variant that is used without tuning on a device without cooperative matrices.
+    /// The variant that would be used without tuning if the device had no cooperative matrices.
     pub untuned_tiles: Variant,
     /// The variant that is used on this device without tuning.
     pub untuned: Variant,

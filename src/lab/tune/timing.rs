@@ -33,7 +33,7 @@ pub(super) struct Bench<'a> {
     precision: &'a Precision,
     plan: &'a KernelPlan,
     shape: WeightShape,
-    /// The indices of the matrix and the bias among the executor's weights.
+    /// The index of the matrix and the index of the bias in the executor's list of weights.
     weights: [usize; 2],
 }
 

@@ -16,7 +16,7 @@ pub struct Agreement {
     pub weights: Storage,
     /// The storage type of the activations.
     pub activations: Storage,
-    /// The number of texts compared.
+    /// The number of texts whose rows were compared.
     pub texts: usize,
     /// The indices of the texts without a usable row, because an activation exceeded the range of its storage type.
     pub unusable: Vec<usize>,
@@ -36,7 +36,7 @@ pub struct Agreement {
 /// The limits within which the rows of an [`Agreement`] count as correct.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Tolerance {
-    /// The smallest allowed cosine.
+    /// The smallest allowed cosine between a text's row and its expected row.
     pub min_cosine: f64,
     /// The largest allowed difference between a value and its expected value, for rows of length one.
     pub max_error: f64,

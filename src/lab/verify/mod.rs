@@ -91,7 +91,8 @@ pub async fn verify(
         tokens: f32.run.rows.tokens,
         verdict: verdict.clone(),
     };
-    // On the CPU, the verdict does not cover f16 activations, so later loads on a GPU must not use it.
+    // A verdict that was measured on the CPU does not cover f16 activations, so later loads on a GPU must not use this
+    // verdict.
     let (record, kept) = match adapter.is_cpu() {
         true => (record, Vec::new()),
         false => model.keep(builder.cache(), options.write_beside, record)?,

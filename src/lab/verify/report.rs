@@ -59,7 +59,7 @@ pub struct Verification {
     pub activations: Vec<ActivationRange>,
     /// The indices of the texts with an activation beyond the largest f16 value.
     pub texts_beyond_f16: Vec<usize>,
-    /// The range of each tensor of the checkpoint.
+    /// The range of the values in each tensor of the checkpoint.
     pub weights: Vec<WeightRange>,
     /// The comparisons of 16-bit weights with f32: first with 16-bit activations, and then with f32 activations if
     /// 16-bit activations are not safe.

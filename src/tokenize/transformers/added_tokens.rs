@@ -15,7 +15,7 @@ const ROLES: [&str; 7] =
 /// The fields that list further special tokens. If both fields exist, only the second is used.
 const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
-/// Merges `special_tokens_map.json` into the settings.
+/// Merges the fields of `special_tokens_map.json` into the fields of `tokenizer_config.json`.
 ///
 /// transformers reads `special_tokens_map.json` only if `tokenizer_config.json` has no field `added_tokens_decoder`.
 /// The values of `special_tokens_map.json` replace values of `tokenizer_config.json`.

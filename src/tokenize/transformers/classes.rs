@@ -28,7 +28,7 @@ struct Ends {
     adds_bos: bool,
 }
 
-/// A token of a template, with its token type.
+/// The text of a token in a post-processor's template, and its token type.
 type TemplateToken<'a> = (&'a str, u32);
 
 impl BesideFiles {
