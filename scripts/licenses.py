@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Prints the licences of every crate that is compiled into the program: licenses.py TARGET [FEATURES].
+"""Prints the licences of every crate that is compiled into the program. Usage: licenses.py TARGET [FEATURES].
 
-The list comes from cargo's own resolution for TARGET, without build scripts' and tests' dependencies. The texts are the
-files that each crate ships; crates that ship the same text share it. A crate without any is listed under its SPDX
-expression, which names texts that other crates ship.
+The list of crates is that of cargo for TARGET, without dependencies of build scripts and tests. The licence texts are
+the files in each crate. If several crates have the same text, it is printed once. A crate without such a file is listed
+with its SPDX expression, whose texts other crates have.
 """
 import json
 import pathlib
@@ -14,7 +14,7 @@ NAMES = ('license', 'licence', 'copying', 'notice', 'unlicense', 'copyright')
 
 
 def compiled_in(metadata):
-    """Returns the packages that the root package reaches through normal dependencies, sorted by name and version."""
+    """Returns the packages on which the root package depends, directly or indirectly, sorted by name and version."""
     nodes = {node['id']: node for node in metadata['resolve']['nodes']}
     root = metadata['resolve']['root']
     found, waiting = set(), [root]
@@ -29,7 +29,7 @@ def compiled_in(metadata):
 
 
 def texts_of(package):
-    """Returns the licence files of a crate, as text."""
+    """Returns the texts of a crate's licence files."""
     directory = pathlib.Path(package['manifest_path']).parent
     files = sorted(file for file in directory.iterdir() if file.is_file() and file.name.lower().startswith(NAMES))
     if not files and package.get('license_file'):

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes an archive of the program for each system in dist/, and runs the packaged program in an empty directory.
-# usage: scripts/package.sh [linux] [windows] [python]   Without arguments it packages all. `python` is the wheel for this system.
+# Makes an archive of the program for each system in dist/, and runs each packaged program in an empty directory.
+# usage: scripts/package.sh [linux] [windows] [python]   Without arguments, the script makes all packages. `python` makes the wheel for
+# this system.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds the Python package, installs it into a fresh virtual environment and runs its tests.
-# usage: scripts/python.sh [wheel | SUITE...]   With `wheel` it only builds the release wheel, into dist/. The suites are
-# package, plugins (libraries that use the package, and Daft), ray, and reference (beside sentence-transformers, with torch).
-# Without arguments it runs all suites.
+# usage: scripts/python.sh [wheel | SUITE...]   With `wheel`, the script only builds the release wheel, into dist/. The suites are
+# package, plugins (libraries that use the package, and Daft), ray, and reference (a comparison with sentence-transformers, which
+# needs torch). Without arguments, the script runs all suites.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -38,11 +38,11 @@ if [ "${1:-}" = wheel ]; then
 fi
 
 say "Python: building the wheel"
-# The build uses the features and the profile of the library's tests, so that cargo reuses the compiled crates.
+# The wheel is built with the features and the profile of the library's tests, so that cargo reuses the compiled crates.
 wheel=$(build_wheel "$AT/dev" --profile dev --features shared-build)
 
-# test_in VENV REQUIRED TEST...: installs the wheel into VENV and runs tests there. Packages in REQUIRED must be present.
-# The installed package is tested, and not the sources beside the tests.
+# test_in VENV REQUIRED TEST...: installs the wheel into VENV and runs tests with it. If a package in REQUIRED is
+# missing, tests fail. The tests import the installed package, not the sources of the repository.
 test_in() {
     local python=$AT/$1/bin/python required=$2
     shift 2

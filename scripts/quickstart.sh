@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Takes a fresh checkout to a first result: it fetches a model, builds the program and searches a small collection. It installs no
-# driver, because the program computes on the CPU if the machine has no GPU.
+# Downloads a model, builds the program and searches a small collection, so that a fresh checkout gives a first result. The script
+# installs no driver, because the program computes on the CPU if the machine has no GPU.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -23,7 +23,7 @@ note "To use a GPU that is not listed, install its Vulkan driver. To choose an a
 
 wrong=0
 
-# search QUESTION BEGINNING: searches, and checks that the best passage starts with BEGINNING.
+# search QUESTION BEGINNING: searches for QUESTION, and checks that the best passage starts with BEGINNING.
 search() {
     say "Search: \"$1\""
     note "expected first: \"$2…\""
@@ -46,7 +46,7 @@ say "$TEXTS has $(($(wc -l <"$TEXTS"))) passages; the questions share no key wor
 search "How do I keep bread from going stale?" "A fresh loaf"
 search "How can I stop a faucet from leaking?" "A tap that drips"
 
-# similarity LOW HIGH TEXT TEXT: checks that the cosine of the texts is between LOW and HIGH.
+# similarity LOW HIGH TEXT TEXT: checks that the cosine of the two texts is between LOW and HIGH.
 similarity() {
     say "Similarity: \"$3\" and \"$4\""
     note "sentence-transformers gives about $(awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", (a + b) / 2 }')"
@@ -67,7 +67,7 @@ similarity 0.098 0.118 "A cat is sleeping on the sofa." "The parliament voted on
 
 say "Embed: every passage into .vectile/collection.npy"
 "$VECTILE" embed --model "$MODEL" --input "$TEXTS" --output .vectile/collection.npy --format npy
-# The file must hold a header and 384 f32 values for each passage.
+# The file must contain a header and 384 f32 values for each passage.
 bytes=$(wc -c <.vectile/collection.npy)
 rows=$(wc -l <"$TEXTS")
 if [ "$bytes" -gt $((rows * 384 * 4)) ] && [ "$bytes" -lt $((rows * 384 * 4 + 1024)) ]; then

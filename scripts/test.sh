@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the requirements of the tests, then runs every check and test. It asks no questions and stops at the first failure.
+# Installs everything that the tests need, then runs every check and test. The script asks no questions and stops at the first failure.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -9,7 +9,7 @@ begun=$SECONDS
 current=setup
 done_steps=()
 
-# step NAME COMMAND...: runs COMMAND and records how long it took.
+# step NAME COMMAND...: runs COMMAND and records its duration under NAME.
 step() {
     local started=$SECONDS
     current=$1
@@ -38,7 +38,7 @@ summary() {
 # adapter_is_lavapipe: succeeds if the tests run on Mesa's software driver.
 adapter_is_lavapipe() {
     [ "$(uname -s)" = Linux ] && ! has_gpu || return 1
-    # The tests of the command line also use this debug build.
+    # The tests have built this debug version of the program.
     local adapters
     adapters=$("${CARGO_TARGET_DIR:-target}/debug/vectile" adapters 2>/dev/null || true)
     grep -Eqi 'llvmpipe|lavapipe' <<<"$adapters"
@@ -49,7 +49,7 @@ ensure_vulkan
 ensure_model "$MODEL_DIR"
 trap summary EXIT
 
-# With these variables, tests fail instead of being skipped if the adapter or the model is missing.
+# With these variables, a test fails instead of being skipped if the adapter or the model is missing.
 export VECTILE_REQUIRE_ADAPTER=1
 export VECTILE_TEST_MODEL=$MODEL_DIR
 skipped=
@@ -87,22 +87,23 @@ for component in rustfmt clippy; do
 done
 
 step "cargo fmt --check" cargo fmt --check
-# Most steps use the same cargo features, because cargo compiles the crates again for every other set of features.
+# Most steps use the same cargo features, because cargo compiles all crates again for each other set of features.
 step "cargo clippy" cargo clippy --locked --all-features --all-targets -- -D warnings
 step "cargo clippy, the library alone" cargo clippy --locked --no-default-features --lib -- -D warnings
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps
 # Tests run the shaders on the machine's GPU or software driver. They run on the CPU only if VECTILE_ADAPTER is `cpu`.
 step "cargo test" cargo test --locked --all-features
-# On the CPU, f16 weights differ from others only by how they are widened. The tests of kernels check that for every storage.
+# On the CPU, f16 and packed f16 weights are widened to f32 and then computed like f32 weights. The tests of kernels check
+# the widening for every storage type, so the golden vectors of these two are skipped.
 step "cargo test, kernels and golden vectors on the CPU" \
     env VECTILE_ADAPTER=cpu cargo test --locked --all-features --test kernels --test golden -- \
     --skip ::f16_weights --skip packed_f16
 
 current="finding the adapter"
 if adapter_is_lavapipe; then
-    # The software driver compiles shaders for vectors of 256 bits by default. Other widths give other subgroup sizes,
-    # so the tests of kernels that use subgroups run again. Vectors of 128 bits give subgroups of 4. SwiftShader, below,
-    # also has subgroups of 4, and runs all kernels.
+    # By default, the software driver compiles shaders for vectors of 256 bits. Other widths give other subgroup sizes,
+    # so the tests of kernels with subgroups run again. Vectors of 128 bits give subgroups of 4. SwiftShader also has
+    # subgroups of 4, and a later step runs all kernels on it.
     step "cargo test, kernels at LP_NATIVE_VECTOR_WIDTH=128" \
         env LP_NATIVE_VECTOR_WIDTH=128 cargo test --locked --all-features --test kernels -- selftest:: bit_identical
     step "cargo test, kernels at LP_NATIVE_VECTOR_WIDTH=512" \
@@ -115,8 +116,8 @@ else
     skipped="${skipped:+$skipped; }vector widths 128 and 512 (only the software driver has them)"
 fi
 
-# Chromium contains SwiftShader, a software driver without f16 and with subgroups of 4. Its tanh is NaN for arguments
-# beyond 89.
+# Chromium contains SwiftShader, a software driver without f16 and with subgroups of 4. SwiftShader's tanh is NaN if the
+# argument exceeds 89.
 SWIFTSHADER=/usr/lib/chromium/vk_swiftshader_icd.json
 if [ -f "$SWIFTSHADER" ]; then
     step "cargo test, kernels on SwiftShader" \
@@ -125,7 +126,7 @@ else
     skipped="${skipped:+$skipped; }SwiftShader (it comes with Debian's chromium)"
 fi
 
-# Only Mesa 26 and later versions have cooperative matrices on the CPU, and Debian 12 has an older version.
+# The software driver has cooperative matrices only in Mesa 26 and later, and Debian 12 has an older Mesa.
 current="setting up a driver with cooperative matrices"
 if adapter_is_lavapipe && ensure_mesa_matrices "$ROOT/.vectile/mesa"; then
     step "cargo test, kernels on cooperative matrices" \
@@ -135,8 +136,8 @@ else
     skipped="${skipped:+$skipped; }cooperative matrices (a Mesa with them could not be unpacked)"
 fi
 
-# In this step, drivers of real GPUs run without hardware and compute nothing. No command may return a row that such a
-# driver did not compute.
+# In this step, commands run on drivers of real GPUs without the hardware. These drivers compute nothing, so no command
+# may return a row.
 current="setting up drivers that compute nothing"
 if [ "$(uname -s)" = Linux ] && ensure_mesa_matrices "$ROOT/.vectile/mesa" && ensure_silent_drivers "$ROOT/.vectile/mesa"; then
     step "cargo test, drivers that compute nothing" \

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Packs the files and directories named on stdin, a line each, into a zip archive: zip.py ARCHIVE.
+"""Packs the files that stdin names, one on each line, into a zip archive. Usage: zip.py ARCHIVE.
 
-Unlike the `zip` program it needs nothing but Python. Every entry has the date SOURCE_DATE_EPOCH, so that the same files
-give the same archive.
+The script needs only Python, not the program `zip`. Every entry has the date SOURCE_DATE_EPOCH, so that the same files
+give a byte-identical archive.
 """
 import os
 import sys
