@@ -1,4 +1,4 @@
-"""Text embeddings on any GPU, with sentence-transformers' classes and words.
+"""Text embeddings on any GPU, with the classes and arguments of sentence-transformers.
 
     >>> from vectile import SentenceTransformer
     >>> model = SentenceTransformer(MODEL, model_kwargs={"torch_dtype": "auto"})
@@ -6,9 +6,10 @@
     >>> vectors.shape == (2, model.get_embedding_dimension())
     True
 
-`SentenceTransformer`, `CrossEncoder`, `SparseEncoder` and `MultiVectorEncoder` take the arguments of the classes of the
-same names. `vectile.util` has their functions on vectors, `adapters()` lists the GPUs, and `verify` and `bench` measure a
-model on one. The vectors are those of sentence-transformers, computed by WGSL shaders through Vulkan, Metal or DX12.
+`SentenceTransformer`, `CrossEncoder`, `SparseEncoder` and `MultiVectorEncoder` take the arguments of the classes with
+the same names in sentence-transformers, and return the same vectors. WGSL shaders compute the vectors through Vulkan,
+Metal or DX12. `vectile.util` has functions on vectors, `adapters()` lists the GPUs and the CPU, `verify` checks a model
+on an adapter, and `bench` measures its speed.
 """
 
 import atexit
@@ -59,5 +60,5 @@ __all__ = [
 if sys.platform == "linux" and not os.path.isabs(os.environ.get("XDG_RUNTIME_DIR", "")):
     os.environ["XDG_RUNTIME_DIR"] = "/dev/null"
 
-# A driver must not work while the process ends. A call that Ctrl-C left behind ends within a batch.
+# A driver must not run while the process exits. A call that Ctrl-C interrupted finishes its current batch first.
 atexit.register(wait_for_workers, 30.0)

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @cache
 def has_torch() -> bool:
-    """True if torch can be imported."""
+    """Returns true if torch can be imported."""
     return importlib.util.find_spec("torch") is not None
 
 
 def torch() -> Any:
-    """The module torch.
+    """Returns the module torch.
 
     Raises:
         ImportError: torch is not installed.
@@ -34,7 +34,7 @@ def torch() -> Any:
 
 
 def to_numpy(array: _core.Array) -> NumpyArray:
-    """The array of the library as numpy's, without a copy."""
+    """Returns an array of the Rust library as a numpy array, without a copy."""
     import numpy
 
     # numpy reads `__array_interface__` and keeps the object alive.
@@ -42,25 +42,25 @@ def to_numpy(array: _core.Array) -> NumpyArray:
 
 
 def to_tensor(array: Any) -> Any:
-    """A numpy array as a tensor, without a copy."""
+    """Returns a numpy array as a tensor, without a copy."""
     return torch().from_numpy(array)
 
 
 def tensor_or_array(array: Any) -> Any:
-    """A tensor, as sentence-transformers returns it; a numpy array where torch is not installed."""
+    """Returns a tensor of torch, or a numpy array if torch is not installed."""
     return to_tensor(array) if has_torch() else array
 
 
 def is_tensor(value: Any) -> bool:
-    """True for a tensor of torch. It does not import torch."""
+    """Returns true if the value is a tensor of torch. The function does not import torch."""
     return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach")
 
 
 def rows_of(value: Any) -> NumpyArray:
-    """Vectors as a contiguous float32 array of shape `[rows, values]`. One vector becomes one row.
+    """Returns vectors as a contiguous float32 array of shape `[rows, values]`. One vector becomes one row.
 
     Raises:
-        ValueError: the value has another number of dimensions, or is ragged.
+        ValueError: the value does not have one or two dimensions, or its rows differ in length.
     """
     import numpy
 

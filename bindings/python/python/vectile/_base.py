@@ -1,4 +1,4 @@
-"""What the four classes of models have in common: loading, prompts, and properties."""
+"""The base class of the four classes of models, with loading, prompts and properties."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .reports import Adapter, Inspection, Precision
 
 Self = TypeVar("Self", bound="BaseModel")
 
-#: Keys of `model_kwargs` that choose how torch computes. They mean nothing here.
+#: Keys of `model_kwargs` that choose how torch computes. Vectile ignores them.
 _MEANINGLESS = {
     "attn_implementation",
     "file_name",
@@ -25,7 +25,7 @@ _MEANINGLESS = {
 
 
 def default_cache_dir() -> Optional[str]:
-    """The directory for cached facts about adapters, which the program `vectile` uses too."""
+    """Returns the directory where facts about adapters are cached. The program `vectile` uses the same directory."""
     if os.name == "nt":
         base = os.environ.get("LOCALAPPDATA")
     else:
@@ -43,7 +43,7 @@ def source_of(
     local_files_only: bool = False,
     token: Union[bool, str, None] = None,
 ) -> _core.Source:
-    """Where a model comes from: an existing directory, or else a repository of the Hub.
+    """Returns the place from which a model is loaded: an existing directory, or otherwise a repository of the Hub.
 
     Raises:
         OSError: the name is a file, or a path that does not exist.
@@ -78,7 +78,7 @@ def load_options(
     lora_task: Optional[str] = None,
     cache_dir: Optional[str] = None,
 ) -> _core.LoadOptions:
-    """How a model is loaded, as the library takes it."""
+    """Returns the options with which the library loads a model."""
     if batch_tokens is not None and batch_tokens < 1:
         raise OptionError(f"batch_tokens is {batch_tokens}; at least 1 is expected")
     return {
@@ -95,7 +95,7 @@ def load_options(
 
 
 def is_text_batch(inputs: Any) -> bool:
-    """True for a batch of inputs, false for one input."""
+    """Returns true if the value is a batch of inputs, and false if it is one input."""
     if isinstance(inputs, str):
         return False
     if isinstance(inputs, (list, tuple)):
@@ -107,7 +107,7 @@ def is_text_batch(inputs: Any) -> bool:
 
 
 def text_batch(inputs: Any) -> Any:
-    """The inputs as a list, or unchanged if Arrow can read them."""
+    """Returns the inputs as a list. Objects with an Arrow interface are returned unchanged."""
     if isinstance(inputs, list):
         return checked_texts(inputs)
     if hasattr(inputs, "__arrow_c_stream__") or hasattr(inputs, "__arrow_c_array__"):
@@ -116,7 +116,7 @@ def text_batch(inputs: Any) -> Any:
 
 
 def checked_texts(texts: list[Any]) -> list[str]:
-    """The texts.
+    """Returns the inputs as a list of texts.
 
     Raises:
         InputTypeError: an item is not a text.
@@ -128,13 +128,13 @@ def checked_texts(texts: list[Any]) -> list[str]:
 
 
 def text_inputs(inputs: Any) -> tuple[Any, bool]:
-    """The inputs as a batch of texts, and whether they were a single text."""
+    """Returns the inputs as a batch of texts, and true if they were a single text."""
     single = not is_text_batch(inputs)
     return (checked_texts([inputs]) if single else text_batch(inputs)), single
 
 
 def batch_len(inputs: Any) -> int:
-    """The number of inputs; 0 if it is not known."""
+    """Returns the number of inputs, or 0 if this number is unknown."""
     try:
         return len(inputs)
     except TypeError:
@@ -142,7 +142,7 @@ def batch_len(inputs: Any) -> int:
 
 
 class CardData:
-    """Takes the figures that evaluators of sentence-transformers report to a model. There is no model card."""
+    """Receives the figures that evaluators of sentence-transformers report to a model card. Vectile has no model cards."""
 
     def set_evaluation_metrics(self, *_: Any, **__: Any) -> None:
         """Ignores the figures."""
@@ -251,7 +251,7 @@ class BaseModel:
             )
 
     def _prompt(self, prompt: Optional[str], prompt_name: Optional[str]) -> str:
-        """The prompt of a call; the empty string for none."""
+        """Returns the prompt that a call uses, or the empty string if it uses none."""
         if prompt is not None:
             if not isinstance(prompt, str):
                 raise TypeError(f"prompt is of type {type(prompt).__name__}; a string is expected")
@@ -295,7 +295,7 @@ class BaseModel:
         }
 
     def _check_kwargs(self, kwargs: dict[str, Any]) -> Optional[int]:
-        """Takes `processing_kwargs` and refuses unknown arguments. Returns the length that they set."""
+        """Returns the maximum length that `processing_kwargs` sets. Unknown arguments are an error."""
         processing = kwargs.pop("processing_kwargs", None)
         if kwargs:
             raise UnknownArgumentError(
@@ -328,25 +328,25 @@ class BaseModel:
 
     @property
     def precision(self) -> Precision:
-        """How the model runs: the dtype that was asked for, the storage that was chosen, and the reasons."""
+        """Returns the model's precision: the requested dtype, the chosen storage types, and the reasons."""
         return self.inspect().precision
 
     @property
     def adapter(self) -> Adapter:
-        """The adapter that the model runs on."""
+        """Returns the adapter that the model runs on."""
         return self.inspect().adapter
 
     def fingerprint(self) -> str:
-        """SHA-256 of everything that determines the results: the configuration, the tokenizer and the weights."""
+        """Returns the SHA-256 of the files that determine the results: the configuration, the tokenizer and the weights."""
         return self._model.fingerprint()
 
     @property
     def device(self) -> Any:
-        """Where results are: torch's device `cpu`. For the GPU that computes them, see `adapter`."""
+        """Returns torch's device `cpu`, where results are. `adapter` returns the GPU that computes them."""
         return torch().device("cpu") if has_torch() else "cpu"
 
     def to(self: Self, device: Device) -> Self:
-        """Loads the model on another adapter. `device` is that of the constructor."""
+        """Loads the model on another adapter. The argument `device` means the same as in the constructor."""
         adapter = adapter_of(device)
         if adapter is not None and adapter not in (self._options["adapter"], self.adapter.index):
             self._options = {**self._options, "adapter": adapter}
@@ -354,7 +354,7 @@ class BaseModel:
         return self
 
     def _use(self, device: Any) -> None:
-        """Loads the model on the device of a call. A list of devices means nothing here."""
+        """Loads the model on the device that a call names. A list of devices is ignored."""
         if not isinstance(device, (list, tuple)):
             self.to(device)
 
@@ -376,12 +376,12 @@ class BaseModel:
         return self._reloaded("float32")
 
     def eval(self: Self) -> Self:
-        """Returns the model: it never trains."""
+        """Returns the model unchanged, because Vectile never trains."""
         return self
 
     @property
     def max_seq_length(self) -> Optional[int]:
-        """The maximum number of tokens of a text; longer texts are cut. `None` if the model names no limit."""
+        """Returns the maximum number of tokens of a text; longer texts are truncated. Returns `None` if there is no limit."""
         if self._max_tokens is not None:
             return self._max_tokens
         return self._model.max_seq_length("document" if self._kind == "multi-vector" else None)
@@ -391,7 +391,7 @@ class BaseModel:
         self._max_tokens = value
 
     def get_max_seq_length(self) -> Optional[int]:
-        """The same as `max_seq_length`."""
+        """Returns the value of `max_seq_length`."""
         return self.max_seq_length
 
     def __repr__(self) -> str:

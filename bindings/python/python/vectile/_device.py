@@ -1,4 +1,4 @@
-"""The words that name a device, and the adapter each stands for."""
+"""The strings that name a device, and the adapter for which each string stands."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _is_nvidia(adapter: Adapter) -> bool:
 
 
 def adapter_of(device: Any) -> Union[int, str, None]:
-    """The adapter for a `device` argument: an index, a part of a name, or `None` for the best one."""
+    """Returns the adapter for a `device` argument: an index, a part of a name, or `None` for the best adapter."""
     if device is None or isinstance(device, bool):
         if device is not None:
             raise OptionError(f"device is {device!r}; give a word, an index or an adapter's name")
@@ -58,11 +58,11 @@ def adapter_of(device: Any) -> Union[int, str, None]:
     if kind == "gpu":
         wanted = [each for each in found if not each.is_software]
         return _pick(word, wanted, number, "a GPU", found)
-    # The CPU itself is faster than a software driver, which counts only where the package has no code for the CPU.
+    # The CPU is faster than a software driver, so a software driver is used only if the package has no code for the CPU.
     wanted = [each for each in found if each.is_cpu] or [each for each in found if each.is_software]
     return _pick(word, wanted, number, "an adapter that computes on the CPU", found)
 
 
 def name_of(device: Optional[Any]) -> str:
-    """The device as people write it, for messages."""
+    """Returns the device as users write it, for messages."""
     return "the best adapter" if device is None else repr(str(device))

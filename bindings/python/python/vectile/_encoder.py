@@ -9,7 +9,7 @@ from ._base import BaseModel, batch_len
 from ._progress import Bar
 from .util import SimilarityFunction
 
-#: The names of prompts for each task, the preferred one first.
+#: The names of prompts for each task, the preferred name first.
 _PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
@@ -37,20 +37,21 @@ class Encoder(BaseModel):
         def encode(self, *args: Any, **kwargs: Any) -> Any: ...
 
     def encode_query(self, inputs: Any = None, prompt_name: Optional[str] = None, prompt: Optional[str] = None, **kwargs: Any) -> Any:
-        """The vectors of search queries: `encode` with the prompt named `query` and the task `query`."""
+        """Returns the vectors of search queries. Calls `encode` with the prompt named `query` and the task `query`."""
         prompt_name = self._prompt_name("query", prompt, prompt_name)
         return self.encode(inputs, prompt_name, prompt, **{"task": "query", **kwargs})
 
     def encode_document(
         self, inputs: Any = None, prompt_name: Optional[str] = None, prompt: Optional[str] = None, **kwargs: Any
     ) -> Any:
-        """The vectors of documents: `encode` with the task `document` and the first prompt that the model has among
-        `document`, `passage` and `corpus`."""
+        """Returns the vectors of documents. Calls `encode` with the task `document` and with the first of the prompts
+        `document`, `passage` and `corpus` that the model has."""
         prompt_name = self._prompt_name("document", prompt, prompt_name)
         return self.encode(inputs, prompt_name, prompt, **{"task": "document", **kwargs})
 
     def _prompt_name(self, task: Optional[str], prompt: Optional[str], prompt_name: Optional[str]) -> Optional[str]:
-        """The caller's `prompt_name`; or else, if there is no `prompt` either, the model's prompt for the task."""
+        """Returns the caller's `prompt_name`. If the caller gives neither `prompt_name` nor `prompt`, returns the name of
+        the model's prompt for the task."""
         if prompt is not None or prompt_name is not None:
             return prompt_name
         return next((name for name in _PROMPT_NAMES.get(task or "", ()) if name in self.prompts), None)
@@ -62,7 +63,7 @@ class Encoder(BaseModel):
 
     @property
     def similarity_fn_name(self) -> str:
-        """The name of the function that compares vectors. It can be set."""
+        """Returns the name of the function that compares vectors. This property can be set."""
         if self._similarity_fn_name is None:
             self._similarity_fn_name = self.inspect().similarity or self._default_similarity
         return self._similarity_fn_name
@@ -72,20 +73,20 @@ class Encoder(BaseModel):
         self._similarity_fn_name = util.checked_similarity(value, self._similarities)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """The similarities of all vectors of the first list with all of the second, `[rows, rows]`: a tensor of torch,
-        or a numpy array where torch is not installed."""
+        """Returns the similarity of each vector in the first list with each vector in the second list, `[rows, rows]`.
+        The result is a tensor of torch, or a numpy array if torch is not installed."""
         return util.similarity(self.similarity_fn_name, embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """The similarity of each vector of the first list with its counterpart in the second, `[rows]`."""
+        """Returns the similarity of each vector in the first list with the vector at the same index in the second, `[rows]`."""
         return util.similarity_pairwise(self.similarity_fn_name, embeddings1, embeddings2)
 
     def get_embedding_dimension(self) -> int:
-        """The number of values in a vector; for a sparse encoder the number of tokens in the vocabulary."""
+        """Returns the number of values in a vector. For a sparse encoder, this is the number of tokens in the vocabulary."""
         return self._model.dimension()
 
     def get_sentence_embedding_dimension(self) -> int:
-        """The older name of `get_embedding_dimension`."""
+        """Returns the result of `get_embedding_dimension`, of which this is the older name."""
         return self.get_embedding_dimension()
 
 

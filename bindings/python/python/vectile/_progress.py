@@ -1,4 +1,4 @@
-"""The progress bar of a call: tqdm's, where it is installed."""
+"""The progress bar of a call, which needs the package tqdm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ logger = logging.getLogger("vectile")
 
 
 class Bar:
-    """A context in which `bar.update` is called with the number of finished inputs."""
+    """A context manager. Within it, `bar.update` is called with the number of finished inputs."""
 
     def __init__(self, show: Optional[bool], total: int, desc: str) -> None:
         if show is None:
@@ -25,7 +25,7 @@ class Bar:
 
     @property
     def update(self) -> Optional[Callable[[int], object]]:
-        """The function that takes the number of finished inputs; `None` without a bar."""
+        """Returns the function that receives the number of finished inputs, or `None` if no bar is shown."""
         return None if self._bar is None else self._advance
 
     def _advance(self, done: int) -> None:

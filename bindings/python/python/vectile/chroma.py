@@ -3,7 +3,7 @@
     from vectile.chroma import VectileEmbeddingFunction
     collection = client.create_collection("texts", embedding_function=VectileEmbeddingFunction("…/all-MiniLM-L6-v2"))
 
-It needs the package chromadb.
+This module needs the package chromadb.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class VectileEmbeddingFunction(EmbeddingFunction[Documents]):
 
     Args:
         model_name: a directory or a name on the Hub.
-        device: as for `SentenceTransformer`.
+        device: the adapter, as for `SentenceTransformer`.
         normalize_embeddings: scales vectors to length one.
         load_kwargs: further arguments of `SentenceTransformer`.
     """
@@ -43,31 +43,31 @@ class VectileEmbeddingFunction(EmbeddingFunction[Documents]):
         self._client = SentenceTransformer(model_name, device=device, **self.load_kwargs)
 
     def __call__(self, input: Documents) -> Embeddings:
-        """The vectors of documents."""
+        """Returns the vectors of documents."""
         rows = self._client.encode_document(list(input), normalize_embeddings=self.normalize_embeddings)
         return list(rows)
 
     def embed_query(self, input: Documents) -> Embeddings:
-        """The vectors of queries."""
+        """Returns the vectors of queries."""
         rows = self._client.encode_query(list(input), normalize_embeddings=self.normalize_embeddings)
         return list(rows)
 
     @staticmethod
     def name() -> str:
-        """The name under which Chroma stores the function."""
+        """Returns the name under which Chroma stores the function."""
         return "vectile"
 
     def default_space(self) -> Space:
-        """The distance of a new collection: that of the model."""
+        """Returns the distance function of a new collection, which is the model's own."""
         spaces: dict[str, Space] = {"dot": "ip", "euclidean": "l2"}
         return spaces.get(self._client.similarity_fn_name, "cosine")
 
     def supported_spaces(self) -> list[Space]:
-        """The distances that a collection may have."""
+        """Returns the distance functions that a collection may use."""
         return ["cosine", "l2", "ip"]
 
     def get_config(self) -> dict[str, Any]:
-        """The configuration that Chroma stores with a collection."""
+        """Returns the configuration that Chroma stores with a collection."""
         return {
             "model_name": self.model_name,
             "device": self.device,
@@ -77,10 +77,10 @@ class VectileEmbeddingFunction(EmbeddingFunction[Documents]):
 
     @staticmethod
     def build_from_config(config: dict[str, Any]) -> VectileEmbeddingFunction:
-        """The function that a configuration describes."""
+        """Returns the embedding function that a configuration describes."""
         return VectileEmbeddingFunction(**config)
 
     def validate_config_update(self, old_config: dict[str, Any], new_config: dict[str, Any]) -> None:
-        """Refuses another model for a collection that has vectors."""
+        """Checks that a new configuration of a collection does not change its model."""
         if old_config.get("model_name") != new_config.get("model_name"):
             raise ValueError("the model of a collection cannot be changed")

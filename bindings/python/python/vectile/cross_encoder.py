@@ -16,10 +16,10 @@ class CrossEncoder(BaseModel):
 
     Args:
         model_name_or_path: a directory, or a name on the Hub such as `cross-encoder/ms-marco-MiniLM-L6-v2`.
-        num_labels: the number of scores of a pair. It must be the model's own.
-        max_length: cuts pairs to this number of tokens.
-        activation_fn: a function on logits, in place of the model's own.
-        keep_in_fp32_modules: it means nothing here; sums are always f32.
+        num_labels: the number of scores of a pair. It must be equal to that of the model.
+        max_length: truncates pairs to this number of tokens.
+        activation_fn: the function that is applied to logits, instead of the model's own.
+        keep_in_fp32_modules: has no effect, because sums are always f32.
         **kwargs: the arguments of `SentenceTransformer`.
 
     Example:
@@ -42,7 +42,7 @@ class CrossEncoder(BaseModel):
         **kwargs: Any,
     ) -> None:
         super().__init__(model_name_or_path, **kwargs)
-        #: A function on logits; `None` for the model's own.
+        #: The function that is applied to logits; `None` for the model's own.
         self.activation_fn = activation_fn
         self.keep_in_fp32_modules = keep_in_fp32_modules or []
         if max_length is not None:
@@ -52,12 +52,12 @@ class CrossEncoder(BaseModel):
 
     @property
     def num_labels(self) -> int:
-        """The number of scores of a pair: one for a reranker, several for a classifier."""
+        """Returns the number of scores of a pair: one for a reranker, several for a classifier."""
         return self._model.dimension()
 
     @property
     def max_length(self) -> Optional[int]:
-        """The maximum number of tokens of a pair. It can be set."""
+        """Returns the maximum number of tokens of a pair. This property can be set."""
         return self.max_seq_length
 
     @max_length.setter
@@ -80,23 +80,24 @@ class CrossEncoder(BaseModel):
         chunk_size: Optional[int] = None,
         **kwargs: Any,
     ) -> Any:
-        """The scores of pairs.
+        """Returns the scores of pairs.
 
         Args:
-            inputs: a list of pairs, each a tuple or list of two texts; or one pair.
+            inputs: a list of pairs or one pair; a pair is a tuple or list of two texts.
             prompt_name: the name of a prompt that is put before the first text of each pair.
             prompt: the prompt itself.
-            batch_size, pool, chunk_size: they mean nothing here.
+            batch_size, pool, chunk_size: have no effect.
             show_progress_bar: as for `SentenceTransformer.encode`.
-            activation_fn: a function on logits of shape `[pairs, labels]`, tensors where torch is installed. By default
-                it is the model's own function.
-            apply_softmax: scales the scores of a pair with several labels to the sum one.
-            convert_to_numpy: returns a numpy array; otherwise a list.
+            activation_fn: the function that is applied to the logits, of shape `[pairs, labels]`. The logits are a tensor
+                if torch is installed. By default, the model's own function is applied.
+            apply_softmax: applies softmax to the scores of a pair if the model has several labels.
+            convert_to_numpy: returns a numpy array. If it is false, a list is returned.
             convert_to_tensor: returns one tensor.
             device: loads the model on this adapter first.
 
         Returns:
-            Shape `[pairs]` for a model with one label, else `[pairs, labels]`; one item less for one pair.
+            Scores of shape `[pairs]` for a model with one label, and `[pairs, labels]` for several. For one pair, the
+            first dimension is missing.
 
         Example:
             >>> model = CrossEncoder(RERANKER)
@@ -161,19 +162,19 @@ class CrossEncoder(BaseModel):
         pool: Any = None,
         chunk_size: Optional[int] = None,
     ) -> list[dict[str, Any]]:
-        """The documents by their relevance to a query, the most relevant first.
+        """Returns the documents, sorted by their relevance to a query, the most relevant first.
 
         Args:
             query: the query.
             documents: the documents.
-            top_k: the number of documents to return; `None` for all.
+            top_k: the number of documents to return, or `None` for all documents.
             return_documents: adds the text of each document.
 
         Returns:
-            Dictionaries with `corpus_id`, `score` and, if asked for, `text`.
+            Dictionaries with `corpus_id`, `score` and, with `return_documents`, `text`.
 
         Raises:
-            ValueError: the model has several labels, none of which is the relevance.
+            ValueError: the model has several labels, so no single score is the relevance.
 
         Example:
             >>> model = CrossEncoder(RERANKER)
@@ -202,7 +203,7 @@ class CrossEncoder(BaseModel):
 
 
 def _is_pair(inputs: Any) -> bool:
-    """True for one pair of texts, false for a list of pairs."""
+    """Returns true if the value is one pair of texts, and false if it is a list of pairs."""
     if isinstance(inputs, (list, tuple)):
         return len(inputs) > 0 and not isinstance(inputs[0], (list, tuple)) and not hasattr(inputs[0], "dtype")
     if getattr(getattr(inputs, "dtype", None), "kind", None) in ("U", "O"):
@@ -211,7 +212,7 @@ def _is_pair(inputs: Any) -> bool:
 
 
 def _split(pairs: list[Any]) -> tuple[list[str], list[str]]:
-    """The first and the second texts of pairs."""
+    """Returns the first texts of all pairs, and the second texts of all pairs."""
     for at, pair in enumerate(pairs):
         if isinstance(pair, str) or len(pair) != 2:
             raise OptionError(f"input {at} is not a pair of texts")

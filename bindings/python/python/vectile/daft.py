@@ -6,7 +6,7 @@
     frame = daft.read_parquet("texts/")
     frame = frame.with_column("embedding", embed_text(frame["text"], "models/all-MiniLM-L6-v2"))
 
-It needs the package daft. On a cluster, Daft runs on Ray.
+This module needs the package daft. On a cluster, Daft runs on Ray.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["embed_text"]
 
 
 class _Encoder:
-    """The model of one worker of Daft, which is loaded once."""
+    """The model of one Daft worker. Each worker loads the model once."""
 
     def __init__(self, model: str, arguments: dict[str, Any], load_kwargs: dict[str, Any]) -> None:
         self.model = SentenceTransformer(model, **load_kwargs)
@@ -45,17 +45,18 @@ def embed_text(
     load_kwargs: Optional[dict[str, Any]] = None,
     ray_options: Optional[dict[str, Any]] = None,
 ) -> Any:
-    """An expression whose values are the vectors of a column of texts, as lists of fixed size.
+    """Returns an expression whose values are the vectors of a column of texts, as lists of fixed size.
 
     Args:
         texts: an expression, such as `frame["text"]`.
         model: a directory that every machine has, or a name on the Hub.
-        on_error: `"null"` puts a null in the place of a text that is null or cannot be encoded. `"raise"` fails.
+        on_error: with `"null"`, a text that is null or cannot be encoded gets null instead of a vector. With `"raise"`,
+            such a text is an error.
         workers: the number of processes, each with its own copy of the model. With 1, the model runs in Daft's process.
         batch_size: the number of rows that a worker gets at once.
         encode_kwargs: arguments of `SentenceTransformer.encode_arrow`, such as `task`. The precision must be float32.
         load_kwargs: arguments of `SentenceTransformer`.
-        ray_options: options of Ray's actors, such as `{"resources": {"wgpu": 1}}`, where Daft runs on Ray.
+        ray_options: options of Ray's actors, such as `{"resources": {"wgpu": 1}}`, if Daft runs on Ray.
 
     Raises:
         VectileError: the model cannot be loaded.
@@ -63,12 +64,12 @@ def embed_text(
     path = os.path.abspath(model) if os.path.isdir(model) else model
     arguments = dict(encode_kwargs or {}, on_error=on_error)
     load_kwargs = load_kwargs or {}
-    # The type of the column must be known before the model runs, so the number of values is asked here.
+    # The type of the column must be known before the model runs, so the number of values of a vector is determined here.
     width = arguments.get("truncate_dim") or SentenceTransformer(path, **load_kwargs).get_embedding_dimension()
     encode = daft.method.batch(
         return_dtype=daft.DataType.fixed_size_list(daft.DataType.float32(), width), batch_size=batch_size
     )
-    # Each call makes a class of its own, because decorators change a class.
+    # Each call makes a new class, because Daft's decorators change the class.
     encoder = type("VectileEncoder", (_Encoder,), {"encode": encode(_Encoder.encode)})
     options: dict[str, Any] = {"ray_options": ray_options} if ray_options else {}
     if workers > 1:

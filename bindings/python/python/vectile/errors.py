@@ -1,7 +1,7 @@
 """The exceptions of this package.
 
-Each is also an exception of Python's own kinds, so that code written for sentence-transformers catches it: an unknown
-prompt is a `ValueError`, a missing model an `OSError`.
+Each class also derives from a built-in exception of Python, so that code written for sentence-transformers catches it.
+For example, an unknown prompt raises a `ValueError`, and a missing model an `OSError`.
 
 >>> issubclass(OptionError, ValueError) and issubclass(OptionError, VectileError)
 True
@@ -31,7 +31,7 @@ class VectileError(Exception):
 
 
 class OptionError(VectileError, ValueError):
-    """An argument is unknown, or impossible for the model."""
+    """An argument is unknown, or the model does not support its value."""
 
 
 class UnknownArgumentError(OptionError, TypeError):
@@ -51,7 +51,7 @@ class ModelError(VectileError, ValueError):
 
 
 class UnsupportedModelError(VectileError, NotImplementedError):
-    """The model asks for something that Vectile does not compute."""
+    """The model needs something that Vectile does not compute."""
 
 
 class HubError(VectileError, OSError):
@@ -59,7 +59,7 @@ class HubError(VectileError, OSError):
 
 
 class TooLongError(VectileError, ValueError):
-    """A text has more tokens than the model takes, and may not be cut."""
+    """A text has more tokens than the model supports, and truncation is not allowed."""
 
 
 class NonFiniteError(VectileError, ArithmeticError):
@@ -67,7 +67,7 @@ class NonFiniteError(VectileError, ArithmeticError):
 
 
 class AdapterError(VectileError, RuntimeError):
-    """There is no suitable adapter (GPU), or it lacks something."""
+    """There is no suitable adapter (GPU), or the adapter lacks a required feature."""
 
 
 class GpuMemoryError(VectileError, MemoryError):
@@ -83,4 +83,4 @@ class ForkError(VectileError, RuntimeError):
 
 
 class InternalError(VectileError, RuntimeError):
-    """A fault of Vectile itself. Please report it."""
+    """Vectile itself has a fault. Please report it."""

@@ -1,6 +1,6 @@
 """Haystack: `VectileTextEmbedder`, `VectileDocumentEmbedder` and `VectileRanker`.
 
-It needs the package haystack-ai. Haystack loads a stored pipeline only from modules that it trusts:
+This module needs the package haystack-ai. Haystack loads a stored pipeline only from modules that it trusts:
 
     Pipeline.load(file, allowed_modules=["vectile.haystack"])
 """
@@ -19,7 +19,7 @@ __all__ = ["VectileDocumentEmbedder", "VectileRanker", "VectileTextEmbedder"]
 
 
 class _Embedder:
-    """What both embedders share: the model is loaded by `warm_up`, or at the first run."""
+    """The base class of both embedders. `warm_up` or the first run loads the model."""
 
     def __init__(
         self,
@@ -33,14 +33,14 @@ class _Embedder:
         self._client: Optional[SentenceTransformer] = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The component as a dictionary."""
+        """Returns the component as a dictionary."""
         return default_to_dict(
             self, model=self.model, load_kwargs=self.load_kwargs, encode_kwargs=self.encode_kwargs
         )
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Any:
-        """The component that a dictionary describes."""
+        """Returns the component that a dictionary describes."""
         return default_from_dict(cls, data)
 
     def warm_up(self) -> None:
@@ -66,7 +66,7 @@ class VectileTextEmbedder(_Embedder):
 
     @component.output_types(embedding=list[float])
     def run(self, text: str) -> dict[str, Any]:
-        """The vector of a query, under `embedding`."""
+        """Returns a dictionary with the vector of a query under the key `embedding`."""
         if not isinstance(text, str):
             raise TypeError("VectileTextEmbedder takes a text; for documents use VectileDocumentEmbedder")
         return {"embedding": self._loaded().encode_query(text, **self.encode_kwargs).tolist()}
@@ -84,7 +84,7 @@ class VectileDocumentEmbedder(_Embedder):
 
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, Any]:
-        """The documents with their vectors, under `documents`."""
+        """Returns a dictionary with the documents and their vectors under the key `documents`."""
         if not isinstance(documents, list) or any(not isinstance(each, Document) for each in documents):
             raise TypeError("VectileDocumentEmbedder takes documents; for a query use VectileTextEmbedder")
         rows = self._loaded().encode_document([each.content or "" for each in documents], **self.encode_kwargs)
@@ -108,12 +108,12 @@ class VectileRanker:
         self._client: Optional[CrossEncoder] = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The component as a dictionary."""
+        """Returns the component as a dictionary."""
         return default_to_dict(self, model=self.model, top_k=self.top_k, load_kwargs=self.load_kwargs)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Any:
-        """The component that a dictionary describes."""
+        """Returns the component that a dictionary describes."""
         return default_from_dict(cls, data)
 
     def warm_up(self) -> None:
@@ -123,7 +123,7 @@ class VectileRanker:
 
     @component.output_types(documents=list[Document])
     def run(self, query: str, documents: list[Document], top_k: Optional[int] = None) -> dict[str, Any]:
-        """The documents in order of their relevance, under `documents`."""
+        """Returns a dictionary with the documents, the most relevant first, under the key `documents`."""
         self.warm_up()
         assert self._client is not None
         if not documents:

@@ -1,4 +1,4 @@
-"""`verify` and `bench`: whether a model computes correctly on an adapter, and what each precision costs."""
+"""`verify` checks that a model computes correctly on an adapter, and `bench` measures each precision."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SOURCE = ("revision", "cache_folder", "local_files_only", "token")
 def verify(
     model: str, *, device: Device = None, dtype: Any = "auto", texts: Optional[Sequence[str]] = None, **kwargs: Any
 ) -> Verification:
-    """Checks a model on an adapter: every kernel against known answers, the vectors against f32 and, if there is one,
-    a reference, and whether the model is safe in f16. Later loads follow the verdict on f16.
+    """Checks a model on an adapter. Runs the known-answer test of every kernel, compares the vectors with those in f32 and
+    with reference vectors if there are any, and decides whether f16 is safe for the model. Later loads follow this verdict.
 
     Args:
         model: a directory or a name on the Hub.
-        device, dtype: as for `SentenceTransformer`.
+        device, dtype: the adapter and the dtype, as for `SentenceTransformer`.
         texts: the texts to measure on; by default built-in ones.
-        **kwargs: the other arguments of `SentenceTransformer` about finding and loading a model.
+        **kwargs: arguments of `SentenceTransformer` for finding and loading a model.
     """
     source = {name: kwargs.pop(name) for name in _SOURCE if name in kwargs}
     return Verification.of(
@@ -50,7 +50,7 @@ def bench(
 
     Args:
         model: a directory or a name on the Hub.
-        precisions: such as `["f16", "packed_bf16"]`; f32 is always added. By default all.
+        precisions: a list such as `["f16", "packed_bf16"]`; f32 is always added. By default, all precisions are measured.
         texts: the texts to run; by default built-in ones.
         quick: runs fewer precisions and rounds.
         rounds: the number of rounds of each measurement.

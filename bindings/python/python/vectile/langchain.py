@@ -4,7 +4,7 @@
     embeddings = VectileEmbeddings(model="sentence-transformers/all-MiniLM-L6-v2")
     store = InMemoryVectorStore(embeddings)
 
-It needs the package langchain-core.
+This module needs the package langchain-core.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["VectileEmbeddings"]
 
 
 class VectileEmbeddings(Embeddings):
-    """Embeddings for LangChain. Queries and documents have the model's own prompts.
+    """Embeddings for LangChain. Queries and documents get the prompts that the model has for them.
 
     Args:
         model: a directory, a name on the Hub, or a loaded `SentenceTransformer`.
@@ -32,10 +32,10 @@ class VectileEmbeddings(Embeddings):
         self.encode_kwargs = encode_kwargs or {}
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """The vectors of documents."""
+        """Returns the vectors of documents."""
         rows = self.client.encode_document(list(texts), **self.encode_kwargs)
         return [[float(value) for value in row] for row in rows]
 
     def embed_query(self, text: str) -> list[float]:
-        """The vector of a query."""
+        """Returns the vector of a query."""
         return [float(value) for value in self.client.encode_query(text, **self.encode_kwargs)]

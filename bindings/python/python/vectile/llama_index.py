@@ -3,7 +3,7 @@
     from vectile.llama_index import VectileEmbedding
     Settings.embed_model = VectileEmbedding(model_name="sentence-transformers/all-MiniLM-L6-v2")
 
-It needs the package llama-index-core.
+This module needs the package llama-index-core.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["VectileEmbedding", "VectileRerank"]
 
 
 class VectileEmbedding(BaseEmbedding):
-    """An embedding model for LlamaIndex. Queries and documents have the model's own prompts.
+    """An embedding model for LlamaIndex. Queries and documents get the prompts that the model has for them.
 
     Args:
         model_name: a directory or a name on the Hub.
@@ -37,7 +37,7 @@ class VectileEmbedding(BaseEmbedding):
 
     @classmethod
     def class_name(cls) -> str:
-        """The name under which LlamaIndex stores the class."""
+        """Returns the name under which LlamaIndex stores the class."""
         return "VectileEmbedding"
 
     def _get_query_embedding(self, query: str) -> List[float]:
@@ -74,7 +74,7 @@ class VectileRerank(BaseNodePostprocessor):
 
     @classmethod
     def class_name(cls) -> str:
-        """The name under which LlamaIndex stores the class."""
+        """Returns the name under which LlamaIndex stores the class."""
         return "VectileRerank"
 
     def _postprocess_nodes(

@@ -1,10 +1,10 @@
-"""mteb: `VectileEncoder`, an encoder of its protocol.
+"""mteb: `VectileEncoder`, which implements mteb's protocol for encoders.
 
     import mteb
     from vectile.mteb import VectileEncoder
     results = mteb.evaluate(VectileEncoder("sentence-transformers/all-MiniLM-L6-v2"), tasks=mteb.get_tasks(["STS12"]))
 
-It needs the package mteb.
+This module needs the package mteb.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["VectileEncoder"]
 
 
 class VectileEncoder:
-    """An encoder for mteb. Queries and documents have the model's own prompts.
+    """An encoder for mteb. Queries and documents get the prompts that the model has for them.
 
     Args:
         model_name: a directory or a name on the Hub.
         revision: a branch, tag or commit of the Hub.
-        device: as for `SentenceTransformer`.
+        device: the adapter, as for `SentenceTransformer`.
         **kwargs: further arguments of `SentenceTransformer`.
     """
 
@@ -49,7 +49,7 @@ class VectileEncoder:
         prompt_type: Optional[PromptType] = None,
         **kwargs: Any,
     ) -> Any:
-        """The vectors of the texts in batches of mteb, `[texts, dimension]`."""
+        """Returns the vectors of all texts in mteb's batches, `[texts, dimension]`."""
         texts = [text for batch in inputs for text in batch["text"]]
         normalize = bool(kwargs.get("normalize_embeddings", False))
         if prompt_type == PromptType.query:
@@ -59,9 +59,9 @@ class VectileEncoder:
         return self.model.encode(texts, normalize_embeddings=normalize)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """The similarities of all vectors with all others."""
+        """Returns the similarity of each vector in the first list with each vector in the second list."""
         return self.model.similarity(numpy.asarray(embeddings1), numpy.asarray(embeddings2))
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """The similarity of each vector with its counterpart."""
+        """Returns the similarity of each vector in the first list with the vector at the same index in the second."""
         return self.model.similarity_pairwise(numpy.asarray(embeddings1), numpy.asarray(embeddings2))

@@ -17,7 +17,7 @@ class MultiVectorEncoder(Encoder):
 
     Args:
         model_name_or_path: a directory, or a name on the Hub such as `lightonai/GTE-ModernColBERT-v1`.
-        similarity_fn_name: `maxsim` or `meanmaxsim`, in place of the model's own.
+        similarity_fn_name: `maxsim` or `meanmaxsim`, instead of the model's own function.
         **kwargs: the arguments of `SentenceTransformer`.
 
     Example:
@@ -49,19 +49,19 @@ class MultiVectorEncoder(Encoder):
         task: Optional[str] = None,
         **kwargs: Any,
     ) -> Any:
-        """The token vectors of texts. `encode_query` and `encode_document` set prompt and task.
+        """Returns the token vectors of texts. `encode_query` and `encode_document` call this method with a prompt and a task.
 
         Args:
             inputs, prompt_name, prompt, batch_size, show_progress_bar, device: as for `SentenceTransformer.encode`.
-            output_value: only `token_embeddings`.
+            output_value: must be `token_embeddings`.
             convert_to_numpy: returns numpy arrays instead of tensors.
             normalize_embeddings: scales every vector to length one.
-            task: `query` or `document`; a document if it is `None`.
-            pool, chunk_size: they mean nothing here.
-            token_pooling: it is not supported.
+            task: `query` or `document`; `None` means `document`.
+            pool, chunk_size: have no effect.
+            token_pooling: is not supported.
 
         Returns:
-            A matrix of shape `[tokens, dimension]` for each text, in a list; for one text the matrix itself.
+            A list with a matrix of shape `[tokens, dimension]` for each text. For one text, the matrix itself.
         """
         self._check_batch_size(batch_size)
         if output_value != "token_embeddings":
@@ -85,11 +85,11 @@ class MultiVectorEncoder(Encoder):
         return matrices[0] if single else matrices
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """The scores of all queries with all documents, `[queries, documents]`."""
+        """Returns the score of each query with each document, `[queries, documents]`."""
         return util.maxsim(embeddings1, embeddings2, self.similarity_fn_name == "meanmaxsim")
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """The score of each query with its counterpart among the documents, `[queries]`."""
+        """Returns the score of each query with the document at the same index, `[queries]`."""
         return util.maxsim_pairwise(embeddings1, embeddings2, self.similarity_fn_name == "meanmaxsim")
 
 

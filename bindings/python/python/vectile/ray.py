@@ -1,4 +1,4 @@
-"""Ray: texts of any number, on any number of machines.
+"""Ray: embeds any number of texts on any number of machines.
 
     import ray
     import vectile.ray
@@ -7,7 +7,7 @@
     vectile.ray.embed_dataset(texts, "models/all-MiniLM-L6-v2", concurrency=2).write_parquet("vectors/")
 
 Each actor loads the model once, on the adapter of its machine. `docs/scale-out.md` describes clusters, checkpoints and
-costs. It needs the packages ray[data] and pyarrow.
+costs. This module needs the packages ray[data] and pyarrow.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from .sentence_transformer import SentenceTransformer
 
 __all__ = ["EmbedActor", "RESOURCE", "checkpoint", "embed_dataset"]
 
-#: The custom resource of machines with an adapter. Ray's own `GPU` counts devices of CUDA and others that it knows.
+#: The custom resource of machines with an adapter. Ray's own resource `GPU` counts only the devices that Ray knows,
+#: such as those of CUDA.
 RESOURCE = "wgpu"
 
-#: The open files whose locks hold the adapters of this process. The system releases them when the process ends.
+#: Open files, one for each adapter that this process has locked. The system releases the locks when the process ends.
 _held: list[Any] = []
 
 
 def _own_device(devices: Sequence[Union[int, str]]) -> Union[int, str]:
-    """The first of the devices that no other actor of this machine has. If all are taken, actors share them."""
+    """Returns the first of the devices that no other actor of this machine uses. If all are in use, actors share them."""
     try:
         import fcntl
-    except ImportError:  # a system without these locks
+    except ImportError:  # This system has no file locks.
         return devices[os.getpid() % len(devices)]
     for device in devices:
         name = f"vectile-{os.getuid()}-{re.sub(r'[^A-Za-z0-9]+', '-', str(device))}.lock"
@@ -55,10 +56,11 @@ class EmbedActor:
     Args:
         model: a directory that every machine has, or a name on the Hub.
         column: the column with the texts.
-        output: the column of the vectors.
-        on_error: `"null"` puts a null in the place of a text that is null or cannot be encoded. `"raise"` fails.
-        devices: the adapters of a machine. Each actor takes one that no other actor of the machine has, and actors
-            share adapters if there are more actors. By default an actor takes the best adapter.
+        output: the name of the column for the vectors.
+        on_error: with `"null"`, a text that is null or cannot be encoded gets null instead of a vector. With `"raise"`,
+            such a text is an error.
+        devices: the adapters of a machine. Each actor uses one that no other actor of the machine uses. If there are more
+            actors than adapters, actors share adapters. By default, an actor uses the best adapter.
         encode_kwargs: arguments of `SentenceTransformer.encode_arrow`, such as `task` and `precision`.
         load_kwargs: arguments of `SentenceTransformer`.
 
@@ -89,7 +91,7 @@ class EmbedActor:
             ) from error
 
     def __call__(self, batch: Any) -> Any:
-        """The batch with a column of vectors, lists of fixed size."""
+        """Returns the batch with an added column of vectors, which are lists of fixed size."""
         import pyarrow  # type: ignore[import-untyped, unused-ignore]
 
         if self.column not in batch.column_names:
@@ -100,13 +102,13 @@ class EmbedActor:
 
 
 def checkpoint(id_column: str, path: str) -> None:
-    """Makes Ray record finished rows, so that a run that was killed continues where it stopped.
+    """Makes Ray record finished rows, so that a killed run can continue where it stopped.
 
-    Ray records rows when a file of the output is complete. Run the same program again after a failure; rows whose id is
-    recorded are not embedded again.
+    Ray records the rows of an output file when the file is complete. After a failure, run the same program again. Rows
+    whose id is recorded are not embedded again.
 
     Args:
-        id_column: a column whose values are unique, and which the output has too.
+        id_column: a column with unique values, which the output must contain too.
         path: a directory that all machines share.
     """
     import ray.data
@@ -131,16 +133,16 @@ def embed_dataset(
     load_kwargs: Optional[dict[str, Any]] = None,
     actor: type[EmbedActor] = EmbedActor,
 ) -> Any:
-    """Adds a column of vectors to a dataset of Ray. It runs when the dataset is consumed.
+    """Returns a dataset of Ray with an added column of vectors. The vectors are computed when the dataset is consumed.
 
     Args:
         dataset: a `ray.data.Dataset` with a column of texts.
         model, column, output, on_error, devices, encode_kwargs, load_kwargs: as for `EmbedActor`.
         concurrency: the number of actors, or the minimum and the maximum.
         batch_size: the number of rows that an actor gets at once.
-        resource: the resource of which each actor takes one; `None` if the machines declare none. Start a machine with
-            `ray start --resources '{"wgpu": 1}'`, with the number of its adapters.
-        actor: the class of the actors: `EmbedActor`, or a class of yours that extends it, such as one that cleans texts.
+        resource: the custom resource of which each actor takes one unit, or `None` if the machines declare none. Start a
+            machine with `ray start --resources '{"wgpu": 1}'`, where 1 is the number of its adapters.
+        actor: the class of the actors: `EmbedActor` or a subclass, for example one that cleans texts first.
 
     Returns:
         The dataset with the column `output`.

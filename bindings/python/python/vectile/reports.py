@@ -1,6 +1,6 @@
 """What the library reports about adapters, models and measurements, as dataclasses.
 
-Every class has the field `raw`, the whole report as dictionaries and lists, in the form of `vectile … --json`.
+Every class has the field `raw`: the whole report as dictionaries and lists, as `vectile … --json` prints it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Adapter:
     """A GPU, the CPU, or a driver that computes on the CPU."""
 
     index: int
-    """Its number in the list of `adapters()`, best first."""
+    """The adapter's index in the list of `adapters()`, in which the best adapter is first."""
     name: str
     device_type: str
     """`DiscreteGpu`, `IntegratedGpu`, `VirtualGpu`, `Cpu` (the CPU or a software driver) or `Other`."""
@@ -40,17 +40,17 @@ class Adapter:
 
     @property
     def is_software(self) -> bool:
-        """True for the CPU, and for a software driver."""
+        """Returns true if the adapter is the CPU or a software driver."""
         return self.device_type == "Cpu"
 
     @property
     def is_cpu(self) -> bool:
-        """True for the CPU itself, and false for a software driver."""
+        """Returns true if the adapter is the CPU, and false if it is a software driver or a GPU."""
         return self.backend == "Native"
 
     @classmethod
     def of(cls, raw: dict[str, Any]) -> Adapter:
-        """The adapter that a report describes."""
+        """Returns the adapter that a report describes."""
         names = ("index", "name", "device_type", "backend", "driver", "shader_f16")
         return cls(**{name: raw[name] for name in names}, raw=raw)
 
@@ -59,7 +59,7 @@ class Adapter:
 
 
 def adapters() -> list[Adapter]:
-    """The machine's adapters, best first. `device=2` in a constructor is the third of them.
+    """Returns the machine's adapters, best first. In a constructor, `device=2` means the third of them.
 
     >>> [adapter.index for adapter in adapters()][:1] in ([], [0])
     True
@@ -69,7 +69,7 @@ def adapters() -> list[Adapter]:
 
 @dataclass(frozen=True)
 class Precision:
-    """How a model runs: the dtype that was asked for, what was chosen, and why.
+    """The precision of a model: the requested dtype, the chosen storage types, and the reasons.
 
     `str(precision)` is one sentence.
     """
@@ -79,18 +79,18 @@ class Precision:
     checkpoint: str
     """The dtype of the checkpoint."""
     weights: str
-    """The storage of matrices and tables: `f32`, `f16`, `packed_f16` or `packed_bf16`."""
+    """The storage type of matrices and embedding tables: `f32`, `f16`, `packed_f16` or `packed_bf16`."""
     activations: str
-    """The storage of activations between kernels."""
+    """The storage type of activations between kernels."""
     weight_bytes: int
     reasons: tuple[str, ...]
-    """Why the choice differs from the request; empty if it does not."""
+    """The reasons why the precision differs from the request; empty if it does not differ."""
     sentence: str = field(repr=False)
     raw: dict[str, Any] = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, sentence: str, raw: dict[str, Any]) -> Precision:
-        """The precision that a report describes."""
+        """Returns the precision that a report describes."""
         return cls(
             requested=raw["requested"],
             checkpoint=raw["checkpoint"]["dtype"],
@@ -122,12 +122,12 @@ class Inspection:
     adapter: Adapter
     batch_tokens: int
     notes: tuple[str, ...]
-    """Assumptions made where the model's files are silent."""
+    """Assumptions that Vectile makes where the model's files say nothing."""
     raw: dict[str, Any] = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, model: _core.Model) -> Inspection:
-        """Describes a loaded model."""
+        """Returns the description of a loaded model."""
         raw: dict[str, Any] = json.loads(model.inspect())
         sentence, _ = model.precision()
         return cls(
@@ -158,7 +158,7 @@ class Verification:
     failures: tuple[str, ...]
     """The checks that failed, one sentence each."""
     safety: str
-    """Whether the model stays within the range of f16."""
+    """The verdict on f16: whether the model stays within the range of f16."""
     adapter: Adapter
     texts: int
     sentence: str = field(repr=False)
@@ -166,7 +166,7 @@ class Verification:
 
     @classmethod
     def of(cls, report: str, text: str) -> Verification:
-        """The verification that a report describes."""
+        """Returns the result that a report of `verify` describes."""
         raw = json.loads(report)
         return cls(
             passed=raw["passed"],
@@ -184,7 +184,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class PrecisionTiming:
-    """The results of one precision in a bench; `raw` has all of them."""
+    """The results of one precision in a report of `bench`; `raw` has all figures."""
 
     name: str
     weights: str
@@ -199,13 +199,13 @@ class BenchReport:
     adapter: Adapter
     precisions: tuple[PrecisionTiming, ...]
     refused: dict[str, str]
-    """The precisions that were not timed, and why."""
+    """The precisions that were not timed, with the reasons."""
     wall_s: float
     raw: dict[str, Any] = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, report: str) -> BenchReport:
-        """The bench that a report describes."""
+        """Returns the results that a report of `bench` describes."""
         raw = json.loads(report)
         of_adapter = raw["adapters"][0]
         precisions = (

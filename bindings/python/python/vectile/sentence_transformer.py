@@ -28,30 +28,30 @@ class SentenceTransformer(Encoder):
     Args:
         model_name_or_path: a directory, or a name on the Hugging Face Hub such as
             `sentence-transformers/all-MiniLM-L6-v2`.
-        device: the adapter. `None` is the best one, `"gpu"` the best GPU, `"cuda"` an NVIDIA GPU, `"mps"` an Apple
-            GPU and `"cpu"` the CPU. A number is an index in `vectile.adapters()`, and other words are parts of an
-            adapter's name.
-        prompts: prompts by name, in place of the model's own.
-        default_prompt_name: the name of the prompt that calls use if they name none.
-        similarity_fn_name: `cosine`, `dot`, `euclidean` or `manhattan`, in place of the model's own.
-        truncate_dim: cuts all vectors to this number of values.
-        cache_folder, revision, local_files_only, token: as for the Hub's own tools.
-        model_kwargs: `{"dtype": …}` or `{"torch_dtype": …}`: `"auto"`, `"float32"`, `"float16"`, `"bfloat16"` or torch's
-            own objects. The default, `auto`, keeps the checkpoint's dtype; `precision` says what was chosen.
-        processor_kwargs: `{"model_max_length": n}` cuts texts to n tokens.
-        half_fallback: how to run f16 on an adapter without it: `f32`, `packed` or `error`.
-        activations: how to store activations: `f32` or `f16`.
-        disable: features of the adapter that are not used, such as `shader-f16`.
-        batch_tokens: the number of tokens in a batch. Vectors do not depend on it.
-        max_memory: the most bytes that the model may use.
+        device: the adapter. `None` means the best adapter, `"gpu"` the best GPU, `"cuda"` an NVIDIA GPU, `"mps"` an
+            Apple GPU and `"cpu"` the CPU. A number is an index in `vectile.adapters()`. Any other string is a part of
+            an adapter's name.
+        prompts: a dictionary of prompts by name, instead of the model's own prompts.
+        default_prompt_name: the name of the prompt that a call uses if it names none.
+        similarity_fn_name: `cosine`, `dot`, `euclidean` or `manhattan`, instead of the model's own function.
+        truncate_dim: truncates all vectors to this number of values.
+        cache_folder, revision, local_files_only, token: the options for downloads from the Hub, as in huggingface_hub.
+        model_kwargs: `{"dtype": …}` or `{"torch_dtype": …}`: `"auto"`, `"float32"`, `"float16"`, `"bfloat16"` or a
+            dtype of torch. The default, `auto`, keeps the checkpoint's dtype. The property `precision` returns the choice.
+        processor_kwargs: `{"model_max_length": n}` truncates texts to n tokens.
+        half_fallback: the replacement for f16 on an adapter without f16: `f32`, `packed` or `error`.
+        activations: the storage type of activations: `f32` or `f16`.
+        disable: features of the adapter that Vectile does not use, such as `shader-f16`.
+        batch_tokens: the maximum number of tokens in a batch. Vectors do not depend on this number.
+        max_memory: the maximum number of bytes that the model may use.
         lora_task: the task whose LoRA is merged into the weights.
-        cache_dir: where facts about adapters are cached.
-        modules, config_kwargs, model_card_data, trust_remote_code, backend: taken as in sentence-transformers. No
-            code of a model is ever run, and there is one backend.
+        cache_dir: the directory where facts about adapters are cached.
+        modules, config_kwargs, model_card_data, trust_remote_code, backend: are accepted for compatibility with
+            sentence-transformers. Vectile never runs Python code of a model, and has only one backend.
 
     Raises:
         OSError: the model cannot be found. ValueError: a file of the model or an argument has a fault.
-        AdapterError: there is no such adapter; the message lists those of the machine.
+        AdapterError: the machine has no adapter that `device` names; the message lists the machine's adapters.
 
     Example:
         >>> model = SentenceTransformer(MODEL)
@@ -83,7 +83,7 @@ class SentenceTransformer(Encoder):
         if tokenizer_kwargs is not None:
             kwargs.setdefault("processor_kwargs", tokenizer_kwargs)
         super().__init__(model_name_or_path, **kwargs)
-        #: The number of values to which vectors are cut; `None` for the model's own.
+        #: The number of values to which vectors are truncated; `None` for the model's own number.
         self.truncate_dim = truncate_dim
 
     @overload
@@ -144,32 +144,33 @@ class SentenceTransformer(Encoder):
         chunk_size: Optional[int] = None,
         **kwargs: Any,
     ) -> Any:
-        """The vectors of texts.
+        """Returns the vectors of texts.
 
         Args:
             inputs: a text, a list or tuple of texts, a numpy array of texts, or any object of Arrow (pyarrow, polars,
                 pandas, DuckDB) that holds texts. One text gives one vector.
             prompt_name: the name of a prompt that is put before each text.
-            prompt: the prompt itself; it goes before `prompt_name`. `""` means no prompt.
-            batch_size: it means nothing here, because batches are made by tokens. It must be positive.
-            show_progress_bar: shows tqdm's bar. By default the logging level decides: INFO and DEBUG show it.
+            prompt: the prompt itself, which takes precedence over `prompt_name`. `""` means no prompt.
+            batch_size: must be positive and has no effect, because `batch_tokens` limits batches by their tokens.
+            show_progress_bar: shows a progress bar of tqdm. By default, the bar is shown at the logging levels INFO and DEBUG.
             output_value: `sentence_embedding`, `token_embeddings` for the vectors of all tokens before pooling, or
                 `None` for a dictionary of both for each text.
-            precision: `float32`, `int8`, `uint8`, `binary` or `ubinary`, and beyond sentence-transformers `float16`.
-            convert_to_numpy: returns a numpy array, whose memory is the library's own. Otherwise the result is a list.
-            convert_to_tensor: returns one tensor of torch, on the CPU.
+            precision: `float32`, `int8`, `uint8`, `binary` or `ubinary`, as in sentence-transformers, or `float16`.
+            convert_to_numpy: returns a numpy array that shares the memory of the Rust library. If it is false, the result
+                is a list.
+            convert_to_tensor: returns one tensor of torch, in host memory.
             device: loads the model on this adapter first. A list of adapters splits the texts among them.
             normalize_embeddings: scales the vectors to length one.
-            truncate_dim: cuts the vectors to this number of values. A larger number cuts nothing.
-            pool: adapters from `start_multi_process_pool`.
-            chunk_size: the number of texts that an adapter takes at once, if there are several.
+            truncate_dim: truncates the vectors to this number of values. A number above the dimension has no effect.
+            pool: the adapters that `start_multi_process_pool` returned.
+            chunk_size: the number of texts that each adapter gets at once, if there are several adapters.
             **kwargs: `task` (`"query"` or `"document"`) and `processing_kwargs` of sentence-transformers.
 
         Returns:
-            Shape `[texts, dimension]` for a list of texts, `[dimension]` for a text.
+            Vectors of shape `[texts, dimension]` for a list of texts, or `[dimension]` for one text.
 
         Raises:
-            ValueError: an argument is impossible. TypeError: an argument is unknown, or an input is no text.
+            ValueError: the value of an argument is invalid. TypeError: an argument is unknown, or an input is not a text.
 
         Example:
             >>> model = SentenceTransformer(MODEL)
@@ -236,7 +237,7 @@ class SentenceTransformer(Encoder):
         chunk_size: Optional[int],
         bar: Bar,
     ) -> Any:
-        """The vectors as a numpy array; `None` if there are no texts."""
+        """Returns the vectors as a numpy array, or `None` if there are no texts."""
         models = pool["models"] if pool else None
         if isinstance(device, (list, tuple)) and device:
             models = self._models_on(list(device))
@@ -248,7 +249,7 @@ class SentenceTransformer(Encoder):
         return to_numpy(encoded.values) if len(encoded.values) else None
 
     def _models_on(self, devices: list[Any]) -> list[_core.Model]:
-        """A loaded model for each device."""
+        """Returns a loaded model for each device."""
 
         def load(device: Any) -> _core.Model:
             adapter = adapter_of(device)
@@ -261,7 +262,7 @@ class SentenceTransformer(Encoder):
     def _token_values(
         self, texts: Any, call: _core.CallOptions, output_value: Optional[str], bar: Bar
     ) -> list[Any]:
-        """The vectors of tokens, or dictionaries of everything."""
+        """Returns the vectors of all tokens of each text, or dictionaries with all outputs."""
         arrays = self._model.token_embeddings(texts, {**call, "precision": None}, bar.update)
         tokens = [tensor_or_array(to_numpy(array)) for array in arrays]
         if output_value == "token_embeddings":
@@ -292,15 +293,17 @@ class SentenceTransformer(Encoder):
         on_error: Literal["raise", "null"] = "raise",
         show_progress_bar: Optional[bool] = None,
     ) -> _core.Array:
-        """The vectors of an Arrow column, as an Arrow array of lists of fixed size. Neither side is copied.
+        """Returns the vectors of an Arrow column, as an Arrow array of lists of fixed size. Neither texts nor vectors are
+        copied.
 
         Args:
             inputs: an array, a chunked array, a series or a table of one column, from any library that has Arrow's
                 PyCapsule interface; or a list of texts.
-            on_error: `"null"` puts a null in the place of a text that is null or cannot be encoded. `"raise"` fails.
+            on_error: with `"null"`, a text that is null or cannot be encoded gets null instead of a vector. With
+                `"raise"`, such a text is an error.
 
         Returns:
-            An object with `__arrow_c_array__`: `pyarrow.array(result)`, `polars.Series(result)` and numpy take it.
+            An object with `__arrow_c_array__`, which `pyarrow.array`, `polars.Series` and numpy accept.
 
         Example:
             >>> model = SentenceTransformer(MODEL)
@@ -323,7 +326,7 @@ class SentenceTransformer(Encoder):
         return self._encoded(text_batch(inputs), call, show_progress_bar).values
 
     def tokenize(self, texts: Sequence[str], prompt: Optional[str] = None, **kwargs: Any) -> dict[str, Any]:
-        """The token ids of texts, padded on the right with zeros to the longest one.
+        """Returns the token ids of texts, padded on the right with zeros to the longest one.
 
         Returns:
             `input_ids` and `attention_mask`, of shape `[texts, tokens]`.
@@ -341,8 +344,8 @@ class SentenceTransformer(Encoder):
     preprocess = tokenize
 
     def start_multi_process_pool(self, target_devices: Optional[list[Any]] = None) -> dict[str, Any]:
-        """Loads the model on several adapters of this process, for the argument `pool` of `encode`. By default these
-        are all GPUs, or the only adapter."""
+        """Returns the model, loaded on several adapters, for the argument `pool` of `encode`. By default, these are all
+        GPUs of the machine, or its only adapter."""
         from .reports import adapters
 
         found = adapters()
@@ -355,12 +358,12 @@ class SentenceTransformer(Encoder):
         pool["models"] = []
 
     def get_embedding_dimension(self) -> int:
-        """The number of values in a vector."""
+        """Returns the number of values in a vector."""
         return self._width(None) or super().get_embedding_dimension()
 
     @contextmanager
     def truncate_embeddings(self, truncate_dim: Optional[int]) -> Iterator[None]:
-        """Within this context, vectors are cut to `truncate_dim` values.
+        """Within this context manager, vectors are truncated to `truncate_dim` values.
 
         Example:
             >>> model = SentenceTransformer(MODEL)
@@ -386,14 +389,14 @@ def _integers(values: Any) -> Any:
 def _spread(
     models: list[_core.Model], texts: list[str], call: _core.CallOptions, chunk_size: Optional[int]
 ) -> Any:
-    """Encodes chunks of texts on several adapters at once, one thread for each."""
+    """Encodes chunks of texts on several adapters at once, with one thread for each adapter."""
     if not texts:
         return None
     import numpy
 
     size = chunk_size or -(-len(texts) // len(models))
     chunks = [texts[at : at + size] for at in range(0, len(texts), size)]
-    # A range of each column holds for all rows, so that these formats follow at the end.
+    # int8 and uint8 need the range of each column over all rows, so vectors are quantized at the end.
     late = call["precision"] if call["precision"] in ("int8", "uint8") else None
     options: _core.CallOptions = {**call, "precision": None if late else call["precision"]}
     with ThreadPoolExecutor(len(models)) as threads:

@@ -17,8 +17,8 @@ class SparseEncoder(Encoder):
 
     Args:
         model_name_or_path: a directory, or a name on the Hub such as `naver/splade-v3`.
-        similarity_fn_name: the function that compares vectors, in place of the model's own.
-        max_active_dims: the most weights of a vector.
+        similarity_fn_name: the function that compares vectors, instead of the model's own.
+        max_active_dims: the maximum number of weights of a vector.
         **kwargs: the arguments of `SentenceTransformer`.
 
     Example:
@@ -39,7 +39,7 @@ class SparseEncoder(Encoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(model_name_or_path, **kwargs)
-        #: The most weights of a vector; `None` for the model's own limit.
+        #: The maximum number of weights of a vector; `None` for the model's own limit.
         self.max_active_dims = max_active_dims
 
     def encode(
@@ -58,18 +58,18 @@ class SparseEncoder(Encoder):
         chunk_size: Optional[int] = None,
         **kwargs: Any,
     ) -> Any:
-        """The sparse vectors of texts.
+        """Returns the sparse vectors of texts.
 
         Args:
             inputs, prompt_name, prompt, batch_size, show_progress_bar, device: as for `SentenceTransformer.encode`.
-            convert_to_tensor: returns one tensor; otherwise a list of them.
-            convert_to_sparse_tensor: returns sparse tensors (COO); otherwise dense ones.
-            max_active_dims: the most weights of a vector.
-            save_to_cpu, pool, chunk_size: they mean nothing here.
+            convert_to_tensor: returns one tensor. If it is false, a list of tensors is returned.
+            convert_to_sparse_tensor: returns sparse tensors (COO). If it is false, dense tensors are returned.
+            max_active_dims: the maximum number of weights of a vector.
+            save_to_cpu, pool, chunk_size: have no effect.
 
         Returns:
-            Shape `[texts, vocabulary]`. Where torch is not installed, the sparse result is an array of scipy (CSR), and
-            the dense one an array of numpy.
+            Vectors of shape `[texts, vocabulary]`. If torch is not installed, a sparse result is a scipy array (CSR), and a
+            dense result is a numpy array.
         """
         if "sentences" in kwargs and inputs is None:
             inputs = kwargs.pop("sentences")
@@ -91,7 +91,8 @@ class SparseEncoder(Encoder):
         return rows if convert_to_tensor else list(rows)
 
     def decode(self, embeddings: Any, top_k: Optional[int] = None) -> Any:
-        """The tokens of a vector with their weights, the heaviest first; a list of such lists for several vectors.
+        """Returns the tokens of a vector with their weights, the largest weight first. For several vectors, returns a list
+        of such lists.
 
         Example:
             >>> model = SparseEncoder(SPARSE)
@@ -110,21 +111,21 @@ class SparseEncoder(Encoder):
 
     @staticmethod
     def sparsity(embeddings: Any) -> dict[str, float]:
-        """The mean number of weights of a vector, and the share of tokens without one."""
+        """Returns the mean number of weights of a vector, and the share of tokens without one."""
         rows = _dense(embeddings)
         active = float((rows != 0).sum() / max(len(rows), 1))
         return {"active_dims": active, "sparsity_ratio": 1.0 - active / max(rows.shape[1], 1)}
 
 
 def _dense(embeddings: Any) -> Any:
-    """Vectors as a dense array of numpy."""
+    """Returns the vectors as a dense numpy array."""
     from ._arrays import rows_of
 
     return rows_of(embeddings.todense() if hasattr(embeddings, "todense") else embeddings)
 
 
 def _rows(encoded: _core.Encoded, sparse: bool) -> Any:
-    """The vectors as one sparse or dense tensor, or array."""
+    """Returns the vectors as one sparse or dense tensor, or as an array if torch is not installed."""
     import numpy
 
     if encoded.offsets is None or encoded.indices is None:

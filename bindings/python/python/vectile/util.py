@@ -1,6 +1,6 @@
 """Functions on vectors, with the names and arguments of `sentence_transformers.util`.
 
-Vectors are numpy arrays, tensors or lists of either. Results are tensors, or numpy arrays where torch is not installed.
+Vectors are numpy arrays, tensors or lists of either. Results are tensors, or numpy arrays if torch is not installed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
-#: The least length by which a vector is divided, as in torch's `normalize`.
+#: The minimum length by which a vector is divided, as in torch's `normalize`.
 _MIN_LENGTH = 1e-12
 
 
@@ -51,18 +51,18 @@ class SimilarityFunction(Enum):
 
     @staticmethod
     def possible_values() -> list[str]:
-        """The four names."""
+        """Returns the four names."""
         return list(SIMILARITIES)
 
     @staticmethod
     def to_similarity_fn(function: Union[str, SimilarityFunction]) -> Callable[[Any, Any], Any]:
-        """The function that compares all vectors with all others."""
+        """Returns the function that compares each vector of one list with each vector of another list."""
         name = checked_similarity(function) or "cosine"
         return {"cosine": cos_sim, "dot": dot_score, "euclidean": euclidean_sim, "manhattan": manhattan_sim}[name]
 
     @staticmethod
     def to_similarity_pairwise_fn(function: Union[str, SimilarityFunction]) -> Callable[[Any, Any], Any]:
-        """The function that compares each vector with its counterpart."""
+        """Returns the function that compares vectors at the same index of two lists."""
         name = checked_similarity(function) or "cosine"
         return {
             "cosine": pairwise_cos_sim,
@@ -73,7 +73,7 @@ class SimilarityFunction(Enum):
 
 
 def checked_similarity(function: Any, names: tuple[str, ...] = SIMILARITIES) -> Optional[str]:
-    """The name of a similarity function.
+    """Returns the name of a similarity function.
 
     Raises:
         ValueError: there is no such function.
@@ -98,7 +98,7 @@ def _is_sparse(value: Any) -> bool:
 
 
 def _sparse(name: str, a: Any, b: Any) -> Any:
-    """The products of sparse tensors, which are too wide to be made dense."""
+    """Returns the products of sparse tensors, which are too wide to be made dense."""
     import torch
 
     def rows(value: Any) -> Any:
@@ -116,7 +116,7 @@ def _sparse(name: str, a: Any, b: Any) -> Any:
 
 
 def similarity(name: str, a: Any, b: Any) -> Any:
-    """The similarities of all rows of `a` with all rows of `b`, by the function of this name."""
+    """Returns the similarity of each row of `a` with each row of `b`, by the function with this name."""
     if name in ("cosine", "dot") and _is_sparse(a) and _is_sparse(b):
         return _sparse(name, a, b)
     first, second = rows_of(a), rows_of(b)
@@ -130,12 +130,12 @@ def similarity(name: str, a: Any, b: Any) -> Any:
 
 
 def similarity_pairwise(name: str, a: Any, b: Any) -> Any:
-    """The similarity of each row of `a` with its counterpart in `b`, by the function of this name."""
+    """Returns the similarity of each row of `a` with the same row of `b`, by the function with this name."""
     return tensor_or_array(to_numpy(_core.similarity(name, rows_of(a), rows_of(b), True)))
 
 
 def cos_sim(a: Any, b: Any) -> Any:
-    """The cosine of all rows of `a` with all rows of `b`, `[rows of a, rows of b]`.
+    """Returns the cosine of each row of `a` with each row of `b`, `[rows of a, rows of b]`.
 
     >>> float(cos_sim([3.0, 4.0], [[3.0, 0.0]])[0][0]) - 0.6 < 1e-6
     True
@@ -147,41 +147,41 @@ pytorch_cos_sim = cos_sim
 
 
 def dot_score(a: Any, b: Any) -> Any:
-    """The dot products of all rows of `a` with all rows of `b`."""
+    """Returns the dot product of each row of `a` with each row of `b`."""
     return similarity("dot", a, b)
 
 
 def euclidean_sim(a: Any, b: Any) -> Any:
-    """The negative Euclidean distances of all rows of `a` to all rows of `b`."""
+    """Returns the negative Euclidean distance of each row of `a` to each row of `b`."""
     return similarity("euclidean", a, b)
 
 
 def manhattan_sim(a: Any, b: Any) -> Any:
-    """The negative Manhattan distances of all rows of `a` to all rows of `b`."""
+    """Returns the negative Manhattan distance of each row of `a` to each row of `b`."""
     return similarity("manhattan", a, b)
 
 
 def pairwise_cos_sim(a: Any, b: Any) -> Any:
-    """The cosine of each row of `a` with its counterpart in `b`, `[rows]`."""
+    """Returns the cosine of each row of `a` with the same row of `b`, `[rows]`."""
     return similarity_pairwise("cosine", a, b)
 
 
 def pairwise_dot_score(a: Any, b: Any) -> Any:
-    """The dot product of each row of `a` with its counterpart in `b`."""
+    """Returns the dot product of each row of `a` with the same row of `b`."""
     return similarity_pairwise("dot", a, b)
 
 
 def pairwise_euclidean_sim(a: Any, b: Any) -> Any:
-    """The negative Euclidean distance of each row of `a` to its counterpart in `b`."""
+    """Returns the negative Euclidean distance of each row of `a` to the same row of `b`."""
     return similarity_pairwise("euclidean", a, b)
 
 
 def pairwise_manhattan_sim(a: Any, b: Any) -> Any:
-    """The negative Manhattan distance of each row of `a` to its counterpart in `b`."""
+    """Returns the negative Manhattan distance of each row of `a` to the same row of `b`."""
     return similarity_pairwise("manhattan", a, b)
 
 
-#: The functions that the library computes, by their name here and in sentence-transformers.
+#: The functions that the Rust library computes, by their names in this module and in sentence-transformers.
 _BY_FUNCTION = {
     "cos_sim": "cosine",
     "pytorch_cos_sim": "cosine",
@@ -199,17 +199,17 @@ def semantic_search(
     top_k: int = 10,
     score_function: Callable[[Any, Any], Any] = cos_sim,
 ) -> list[list[dict[str, Union[int, float]]]]:
-    """The nearest rows of a corpus for each query, best first. The search is exact.
+    """Returns the nearest rows of a corpus for each query, best first. The search is exact.
 
     Args:
         query_embeddings: one vector or several.
         corpus_embeddings: the rows to search.
-        query_chunk_size, corpus_chunk_size: they mean nothing here.
+        query_chunk_size, corpus_chunk_size: have no effect.
         top_k: the number of hits for each query.
-        score_function: one of this module's or sentence-transformers' functions on all rows.
+        score_function: a function of this module or of sentence-transformers that compares all rows, such as `cos_sim`.
 
     Returns:
-        For each query, dictionaries with `corpus_id` and `score`.
+        For each query, a list of dictionaries with `corpus_id` and `score`.
 
     Example:
         >>> semantic_search([[1.0, 0.0]], [[0.0, 1.0], [2.0, 0.1]], top_k=1)[0][0]["corpus_id"]
@@ -225,20 +225,20 @@ def semantic_search(
 
 
 def normalize_embeddings(embeddings: Any) -> Any:
-    """The vectors, scaled to length one."""
+    """Returns the vectors, scaled to length one."""
     return tensor_or_array(_normalized(rows_of(embeddings)))
 
 
 def truncate_embeddings(embeddings: Any, truncate_dim: Optional[int]) -> Any:
-    """The vectors, cut to `truncate_dim` values."""
+    """Returns the vectors, truncated to `truncate_dim` values."""
     return embeddings[..., :truncate_dim]
 
 
 def quantize_embeddings(embeddings: Any, precision: str) -> Any:
-    """The vectors in another number format: `float32`, `float16`, `int8`, `uint8`, `binary` or `ubinary`.
+    """Returns the vectors in another number format: `float32`, `float16`, `int8`, `uint8`, `binary` or `ubinary`.
 
     `int8` and `uint8` divide the range of each column over all vectors into 255 steps. For a list of matrices, the
-    ranges hold for all of them.
+    range is that over all matrices.
 
     >>> quantize_embeddings([[0.5, -0.5], [0.0, 0.25]], "ubinary").tolist()
     [[128], [64]]
@@ -256,7 +256,8 @@ def quantize_embeddings(embeddings: Any, precision: str) -> Any:
 
 
 def maxsim(queries: Any, documents: Any, length_normalize: bool = False) -> Any:
-    """MaxSim of all queries with all documents, each a matrix of token vectors: `[queries, documents]`.
+    """Returns the MaxSim score of each query with each document, `[queries, documents]`. Each query and each document is a
+    matrix of token vectors.
 
     A document without vectors has the score -1e9.
     """
@@ -272,7 +273,7 @@ def maxsim(queries: Any, documents: Any, length_normalize: bool = False) -> Any:
 
 
 def maxsim_pairwise(queries: Any, documents: Any, length_normalize: bool = False) -> Any:
-    """MaxSim of each query with its counterpart among the documents, `[queries]`."""
+    """Returns the MaxSim score of each query with the document at the same index, `[queries]`."""
     import numpy
 
     ours, theirs = _matrices(queries), _matrices(documents)
