@@ -18,7 +18,7 @@ use support::{REQUIRE_ADAPTER, adapter, fixture, root, skip, test_model};
 use vectile::lab::Combination;
 use vectile::{Embedder, Error, ModelFiles, Precision, block_on};
 
-/// The model that `VECTILE_TEST_MODEL` names, or a tiny one of the tests.
+/// Returns the directory of the model that `VECTILE_TEST_MODEL` names, or of a tiny model from the tests.
 fn directory() -> PathBuf {
     test_model().unwrap_or_else(|| fixture("bert_mean_norm"))
 }

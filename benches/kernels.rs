@@ -1,4 +1,4 @@
-//! Times every kernel at the sizes of a small model, in every storage. See `benches/README.md`.
+//! Times every kernel at the sizes of a small model, in every storage type. See `benches/README.md`.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,7 +31,7 @@ const HIDDEN: usize = 384;
 const INNER: usize = 1536;
 const HEADS: usize = 12;
 const EXPERTS: usize = 8;
-/// The number of experts for each token.
+/// The number of experts that each token uses.
 const TOP: usize = 2;
 
 /// The output tensor of a run, and its expected values.
@@ -39,7 +39,8 @@ type Run = (Activations, Vec<f64>);
 
 type Make = fn(&mut Builder, usize) -> Run;
 
-/// Kernel names without their family, each with a function that builds a run over a number of tokens.
+/// Names of kernels without the family (such as `matmul`), each with a function that builds a run for a number of
+/// tokens.
 const CASES: &[(&str, Make)] = &[
     ("lookup", lookup_run),
     ("layer_norm", layer_norm_run),
@@ -67,7 +68,7 @@ fn rows_of(builder: &mut Builder, values: &[f32], width: usize, storage: Storage
     Activations { id, rows: values.len() / width, width, width4: width.div_ceil(4), storage }
 }
 
-/// A tensor of random activations `[tokens, width]`, and its values.
+/// Returns a tensor of random activations `[tokens, width]`, and its values.
 fn activations(
     builder: &mut Builder,
     seed: u32,
@@ -79,7 +80,7 @@ fn activations(
     (rows_of(builder, &x, width, storage), x)
 }
 
-/// A tensor for an f32 vector such as a bias, and its values.
+/// Returns a tensor for an f32 vector such as a bias, and its values.
 fn vector(builder: &mut Builder, seed: u32, width: usize) -> (TensorId, Vec<f32>) {
     let x = values(seed, width, 1.0, Storage::F32);
     (stored(builder, &x, Storage::F32), x)
@@ -124,7 +125,7 @@ fn matmul_run(builder: &mut Builder, tokens: usize) -> Run {
     (y, reference::matmul(&x_values, &w, &biases, Activation::Gelu, None))
 }
 
-/// Two experts for each token, in an irregular pattern.
+/// Returns two experts for each token, in an irregular pattern.
 fn experts(tokens: usize) -> Vec<usize> {
     let first = |token: usize| (token * 5 + token / 7) % EXPERTS;
     (0..tokens).flat_map(|t| [first(t), (first(t) + 1 + t % (EXPERTS - 1)) % EXPERTS]).collect()
@@ -136,7 +137,7 @@ fn choices(builder: &mut Builder, tokens: usize) -> (route::Choices, Vec<f32>) {
     (route::Choices { pairs: rows, top: TOP, experts: EXPERTS }, pairs)
 }
 
-/// Builds a matmul by expert whose rows are grouped on the host, so that only the matmul is timed.
+/// Builds a matmul for a mixture of experts. The host groups the rows by expert, so that only the matmul is timed.
 fn matmul_experts_run(builder: &mut Builder, tokens: usize) -> Run {
     let (x, x_values) = activations(builder, 18, tokens, HIDDEN);
     let storage = builder.weights;
@@ -197,7 +198,7 @@ fn rope_run(builder: &mut Builder, tokens: usize) -> Run {
     (y, expected)
 }
 
-/// Texts of 128 tokens, and a shorter last one.
+/// Returns texts of 128 tokens, of which the last is shorter.
 fn texts(tokens: usize) -> Vec<attention::TextSpan> {
     let text = |first: usize| {
         let length = 128.min(tokens - first) as u32;
@@ -227,7 +228,7 @@ fn normalize_run(builder: &mut Builder, tokens: usize) -> Run {
     (normalize_l2::normalize_l2(builder, rows), reference::normalize_l2(&x, HIDDEN))
 }
 
-/// One query against a row for each token.
+/// Builds a comparison of one query with one row for each token.
 fn similarity_run(builder: &mut Builder, tokens: usize) -> Run {
     let storage = builder.weights;
     let x = values(20, tokens * HIDDEN, 0.05, storage);
@@ -239,19 +240,19 @@ fn similarity_run(builder: &mut Builder, tokens: usize) -> Run {
     (y, reference::similarity(&x, &query, HIDDEN, dot))
 }
 
-/// The ten best of each tile, from a score for each token.
+/// Builds a selection of the ten best scores of each tile, with one score for each token.
 fn top_k_run(builder: &mut Builder, tokens: usize) -> Run {
     let scores = values(22, tokens, 1.0, Storage::F32);
     let row = rows_of(builder, &scores, tokens, Storage::F32);
     (top_k::pass(builder, row, 10, false), reference::top_k(&scores, tokens, 64, 10))
 }
 
-/// The precision that the dtype policy chooses by default for these weights.
+/// Returns the precision that the dtype policy chooses by default for weights of this storage type.
 fn usual_precision(weights: Storage) -> Precision {
     precision(weights, if weights == Storage::F16 { Storage::F16 } else { Storage::F32 })
 }
 
-/// Checks that every value is within the rounding of the storage.
+/// Checks that every value differs from its expected value by no more than the rounding of the storage type.
 fn assert_right(executor: &mut Executor, name: &str, builder: &Builder, (y, expected): &Run) {
     let outcome = block_on(executor.run(&builder.graph)).unwrap();
     let filled = convert::decode(y.storage, &outcome.output);
@@ -266,8 +267,8 @@ fn assert_right(executor: &mut Executor, name: &str, builder: &Builder, (y, expe
     assert_eq!(compared, expected.len(), "{name}");
 }
 
-/// Each storage with the plans to run: the adapter's own plan, then plans with the other kernels that the adapter can
-/// run. The matmul of a layer runs in every tile size.
+/// Returns each storage type with the kernel plans to run: first the plan that the adapter uses, then plans with the
+/// other kernels that the adapter can run. The matmul of a layer runs in every tile size.
 fn runs(executor: &Executor, case: &str) -> Vec<(Storage, KernelPlan)> {
     let own = executor.plan();
     let other = KernelPlan { software: !own.software, cooperative: None, ..own.clone() };
@@ -328,14 +329,14 @@ fn kernels(criterion: &mut Criterion) {
     }
 }
 
-/// The time of the kernel alone by the GPU's clock, or of the whole run if the GPU has no clock.
+/// Returns the time of the kernel by the GPU's timestamps, or the time of the whole run if the GPU has no timestamps.
 fn time(executor: &mut Executor, builder: &Builder) -> Duration {
     executor.measure(Some(Trace::new(Measure::Gpu)));
     let since = Instant::now();
     block_on(executor.run(&builder.graph)).unwrap();
     let wall = since.elapsed();
     let ns: u64 = executor.measure(None).map_or(0, |t| t.dispatches.iter().map(|d| d.ns).sum());
-    // Some clocks are too coarse for a short kernel, but criterion needs a time above zero.
+    // Some timestamps are too coarse for a short kernel, but criterion needs a time above zero.
     if executor.has_timestamps() { Duration::from_nanos(ns.max(1)) } else { wall }
 }
 

@@ -78,19 +78,19 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A text of exactly this many tokens, including special tokens. Every letter is one token in any tokenizer.
+/// Returns a text of exactly this many tokens, including special tokens. Every letter is one token in any tokenizer.
 fn text(tokens: usize) -> String {
     vec!["a"; tokens - 2].join(" ")
 }
 
-/// The rate of embedding the texts, in tokens per second.
+/// Returns the rate at which the texts are embedded, in tokens per second.
 fn rate(embedder: &Embedder, texts: &[String]) -> f64 {
     let start = Instant::now();
     let embedded = block_on(embedder.embed(texts)).unwrap();
     embedded.tokens as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Returns the rates of each set of texts. The sets take turns in each round.
+/// Returns the rates of each set of texts. Each round measures every set once.
 fn rounds(embedder: &Embedder, size: &Size, sets: &[Vec<String>]) -> Vec<Vec<f64>> {
     let mut rates = vec![Vec::new(); sets.len()];
     // The first round is a warm-up.
@@ -110,7 +110,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The ratio of two rates within each round: median, minimum and maximum.
+/// Returns the median, minimum and maximum of the ratio of two rates of the same round.
 fn ratio(own: &[f64], base: &[f64]) -> String {
     let mut ratios: Vec<f64> = own.iter().zip(base).map(|(own, base)| own / base).collect();
     ratios.sort_by(f64::total_cmp);
@@ -118,7 +118,7 @@ fn ratio(own: &[f64], base: &[f64]) -> String {
     format!("{:.2}× ({minimum:.2} to {maximum:.2})", median(ratios))
 }
 
-/// Times sets of texts, with one length in each set. Everything but attention costs the same for each token.
+/// Times sets of texts; all texts of a set have one length. All work except attention costs the same for each token.
 fn lengths(embedder: &Embedder, size: &Size) {
     let most = embedder.max_seq_length().unwrap();
     let lengths: Vec<usize> =
@@ -146,7 +146,7 @@ fn mixed(embedder: &Embedder, size: &Size) {
         various.push(length);
     }
     let tokens: usize = various.iter().sum();
-    // With this length, attention costs the same in both sets: each token sees the same number of tokens on average.
+    // With this length, attention costs the same in both sets: a token attends to the same number of tokens on average.
     let equal = squares / tokens;
     let sets = [
         various.iter().map(|length| text(*length)).collect(),
@@ -160,7 +160,7 @@ fn mixed(embedder: &Embedder, size: &Size) {
     println!("  {:10.0} tokens/s   {}", median(rates[0].clone()), ratio(&rates[0], &rates[1]));
 }
 
-/// Streams from few to many texts, and prints rates and memory.
+/// Streams growing numbers of texts, and prints the rate and the memory of each run.
 fn numbers(embedder: &Embedder, size: &Size) {
     println!(
         "\na tiny model, from few texts to many of 5 to 20 tokens: tokens per second, relative to the first"

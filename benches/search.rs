@@ -1,4 +1,5 @@
-//! Times searches in vectors: on the adapter, on the host, and by NumPy's matmul and argpartition. See `benches/README.md`.
+//! Times searches in vectors: on the adapter, on the host, and with NumPy's matmul and argpartition. See
+//! `benches/README.md`.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,7 +26,7 @@ use vectile::{
 
 const WIDTH: usize = 384;
 const TOP: usize = 10;
-/// Rows of a block, as the program reads them.
+/// The number of rows in a block, as in `vectile search`.
 const BLOCK: usize = 10_880;
 
 fn main() {
@@ -46,7 +47,7 @@ fn main() {
     }
 }
 
-/// Values whose pattern does not repeat within the corpus.
+/// Returns values whose pattern does not repeat within the corpus.
 fn rows_of(rows: usize, seed: u32) -> Embeddings {
     let values = (0..rows * WIDTH).map(|at| noise(seed, at) * 0.1).collect();
     Embeddings { dim: WIDTH, values, ..Embeddings::default() }
@@ -61,7 +62,7 @@ fn write_npy(path: &Path, values: &[f32]) {
     file.write_all(bytemuck::cast_slice(values)).unwrap();
 }
 
-/// A process of NumPy that has the corpus in memory.
+/// A Python process that searches with NumPy and has the corpus in memory.
 struct Numpy {
     process: Child,
     input: ChildStdin,
@@ -69,7 +70,7 @@ struct Numpy {
 }
 
 impl Numpy {
-    /// Starts the Python that `VECTILE_PYTHON` names, or else says that it is left out.
+    /// Starts the Python that `VECTILE_PYTHON` names. Without this variable, prints that NumPy is not measured.
     fn start(corpus: &Path) -> Option<Numpy> {
         let Some(python) = std::env::var_os("VECTILE_PYTHON") else {
             println!("SKIPPED: NumPy; VECTILE_PYTHON names no Python that has it");
@@ -97,7 +98,7 @@ impl Numpy {
         serde_json::from_str(&line).unwrap()
     }
 
-    /// The seconds of a search, and the rows of each query.
+    /// Returns the duration of a search in seconds, and the rows that it found for each query.
     fn search(&mut self) -> (f64, Vec<Vec<usize>>) {
         writeln!(self.input).unwrap();
         let answer = self.answer();
@@ -142,7 +143,7 @@ fn compare(
         let hits = semantic_search(queries, corpus, TOP, dot).unwrap();
         (start.elapsed().as_secs_f64(), rows_found(&hits))
     };
-    // The first search compiles the kernels and tests them.
+    // The first search is not timed, because it compiles and tests the kernels.
     let expected = on_adapter(CorpusRows::F32(&corpus.values)).1;
     let expected_of_half = rows_found(
         &block_on(embedder.semantic_search(
@@ -153,7 +154,7 @@ fn compare(
         .unwrap(),
     );
     let mut seconds: Vec<[Option<f64>; 4]> = Vec::new();
-    // Rounds are interleaved, so that a slow moment of the machine affects every row.
+    // Each round measures every row of the table, so that a slow moment of the machine affects all rows.
     for _ in 0..rounds {
         let (adapter, found) = on_adapter(CorpusRows::F32(&corpus.values));
         assert_eq!(found, expected);
@@ -186,7 +187,7 @@ fn rows_found(hits: &[Vec<SearchHit>]) -> Vec<Vec<usize>> {
     hits.iter().map(|hits| hits.iter().map(|hit| hit.index).collect()).collect()
 }
 
-/// Median, minimum and maximum.
+/// Returns the median, minimum and maximum of the values.
 fn spread(mut values: Vec<f64>) -> String {
     values.sort_by(f64::total_cmp);
     match values[..] {

@@ -1,8 +1,9 @@
 //! Puts load on a running server. `cargo bench --bench soak` runs all checks, which take about twelve minutes.
-//! `cargo bench --bench soak -- overload signals` runs only these two. The program exits with 1 if a check fails.
+//! `cargo bench --bench soak -- overload signals` runs only the checks `overload` and `signals`. The program exits with
+//! 1 if a check fails.
 //!
-//! The model is tiny, so that the server is measured and not the model. Throughput uses the model in
-//! `VECTILE_TEST_MODEL` if that is set.
+//! The model is tiny, so that the checks measure the server and not the model. The check of throughput uses the model
+//! that `VECTILE_TEST_MODEL` names, if this variable is set.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 

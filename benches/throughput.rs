@@ -1,5 +1,5 @@
-//! Times the matmul of all-MiniLM-L6-v2's feed-forward layer, and whole texts, in every storage. The rates are relative
-//! to a native CPU matmul in the same run. See `benches/README.md`.
+//! Times the matmul of all-MiniLM-L6-v2's feed-forward layer, and the forward pass of whole texts, in every storage
+//! type. The rates are relative to a native CPU matmul in the same run. See `benches/README.md`.
 
 #![allow(
     clippy::unwrap_used,
@@ -55,7 +55,7 @@ fn main() {
     for storage in &storages {
         check(&mut executor, *storage);
     }
-    // Rounds are interleaved, so that a slow moment of the machine affects every row.
+    // Each round measures every row of the table, so that a slow moment of the machine affects all rows.
     let mut native: f64 = 0.0;
     let mut rates = vec![0.0f64; storages.len()];
     for _ in 0..size.rounds {
@@ -73,7 +73,7 @@ fn main() {
     whole_texts(&size, &storages, &rates);
 }
 
-/// The precision that the dtype policy chooses by default for these weights.
+/// Returns the precision that the dtype policy chooses by default for weights of this storage type.
 fn usual_precision(weights: Storage) -> Precision {
     precision(weights, if weights == Storage::F16 { Storage::F16 } else { Storage::F32 })
 }
@@ -82,7 +82,7 @@ fn noise(i: usize) -> f32 {
     support::noise(0, i)
 }
 
-/// A graph with the same matmul `repeats` times.
+/// Returns a graph that contains the same matmul `repeats` times.
 fn graph(
     executor: &Executor,
     weights: Storage,
@@ -171,7 +171,7 @@ fn native_rate(rows: usize) -> f64 {
     (2 * repeats * rows * INNER * COLUMNS) as f64 / clock.seconds() / 1e9
 }
 
-/// Times whole texts on the model that `VECTILE_TEST_MODEL` names.
+/// Times the embedding of whole texts with the model that `VECTILE_TEST_MODEL` names.
 fn whole_texts(size: &Size, storages: &[Storage], matmul_rates: &[f64]) {
     let Some(directory) = test_model() else {
         println!("\nSKIPPED whole texts: VECTILE_TEST_MODEL does not name a model");
@@ -223,7 +223,7 @@ fn stored_as(storage: Storage, builder: EmbedderBuilder) -> EmbedderBuilder {
     }
 }
 
-/// The floating point operations of a BERT's linear layers and attention.
+/// Returns the number of floating point operations in the linear layers and the attention of a BERT model.
 fn model_flops(directory: &Path, lengths: &[usize]) -> f64 {
     let config: serde_json::Value = read_json(&directory.join("config.json"));
     let size = |key: &str| config[key].as_f64().unwrap();
@@ -233,7 +233,7 @@ fn model_flops(directory: &Path, lengths: &[usize]) -> f64 {
     size("num_hidden_layers") * lengths.iter().map(flops_of_text).sum::<f64>()
 }
 
-/// A clock of this process's CPU time, or of wall time where the system does not report CPU time.
+/// A clock of this process's CPU time, or of wall-clock time if the system does not report CPU time.
 struct Clock {
     wall: Instant,
     cpu: Option<f64>,
@@ -252,7 +252,7 @@ impl Clock {
     }
 }
 
-/// User and system time of all threads in seconds, from Linux's `/proc`.
+/// Returns the user and system time of all threads in seconds, from Linux's `/proc`.
 fn cpu_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();

@@ -4,7 +4,7 @@
 //! cargo run --release --example embed -- .vectile/models/all-MiniLM-L6-v2
 //! ```
 //!
-//! Without a directory, the example runs a tiny model of the tests, whose weights are random.
+//! Without a directory, the example runs a tiny model from the tests, whose weights are random.
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use vectile::{Embedder, Error, ModelFiles, block_on};
@@ -18,7 +18,7 @@ pub fn run(directory: Option<String>) -> Result<(), Error> {
     let directory = directory.unwrap_or("tests/fixtures/bert_mean_norm".to_owned());
     let files = ModelFiles::from_directory(directory)?;
     let embedder = block_on(Embedder::builder(files).build())?;
-    // The precision shows the dtype that was chosen, and the reason.
+    // The printed precision shows the chosen dtype and the reason.
     println!("{}\n{}", embedder.adapter(), embedder.precision());
 
     let texts = ["A cat sat on the roof.", "The dog ran."];

@@ -1,11 +1,11 @@
-//! Compares a model in float16 with the same model in float32, by their precision, time and vectors.
+//! Compares a model in float16 with the same model in float32: their precision, time and vectors.
 //!
 //! ```sh
 //! cargo run --release --example f16_or_f32 -- .vectile/models/all-MiniLM-L6-v2
 //! ```
 //!
-//! Without a directory, the example runs a tiny model of the tests. `vectile bench` measures more figures,
-//! and more carefully.
+//! Without a directory, the example runs a tiny model from the tests. `vectile bench` measures more figures,
+//! and in several rounds.
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::time::Instant;

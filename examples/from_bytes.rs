@@ -1,10 +1,10 @@
-//! Loads a model from memory, for programs that contain their model or have no file system.
+//! Loads a model from memory. Programs that contain their model or have no file system need this.
 //!
 //! ```sh
 //! cargo run --release --example from_bytes -- .vectile/models/all-MiniLM-L6-v2
 //! ```
 //!
-//! Without a directory, the example reads a tiny model of the tests.
+//! Without a directory, the example reads a tiny model from the tests.
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::fs;
@@ -33,7 +33,7 @@ pub fn run(directory: Option<String>) -> Result<(), Box<dyn std::error::Error>> 
     Ok(())
 }
 
-/// Adds the files of a directory. Their names are relative and have forward slashes: `config.json`,
+/// Adds the files of a directory. The names are relative to the model's directory and have forward slashes, such as
 /// `1_Pooling/config.json`.
 fn read(directory: &Path, prefix: &str, files: &mut Files) -> std::io::Result<()> {
     for entry in fs::read_dir(directory)? {

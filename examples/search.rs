@@ -4,7 +4,7 @@
 //! cargo run --release --example search -- .vectile/models/all-MiniLM-L6-v2
 //! ```
 //!
-//! Without a directory, the example runs a tiny model of the tests. Its weights are random, and so are its
+//! Without a directory, the example runs a tiny model from the tests. Its weights are random, and so are its
 //! results.
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 

@@ -1,10 +1,10 @@
-//! Serves a model from the program itself, requests a vector from it, and stops the server.
+//! Starts a server inside this program, requests a vector from the server, and stops it.
 //!
 //! ```sh
 //! cargo run --release --example server -- .vectile/models/all-MiniLM-L6-v2
 //! ```
 //!
-//! Without a directory, the example serves a tiny model of the tests, whose weights are random.
+//! Without a directory, the example serves a tiny model from the tests, whose weights are random.
 #![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Serves the model in `directory` until it has answered one request.
 pub fn run(directory: Option<String>) -> Result<(), Box<dyn std::error::Error>> {
     let directory = directory.unwrap_or("tests/fixtures/bert_mean_norm".to_owned());
-    // With port 0, the system picks a free port.
+    // With port 0, the operating system chooses a free port.
     let server = Server::bind(ServerOptions { port: 0, ..ServerOptions::default() })?;
     let (address, stop) = (server.address(), server.stopper());
 

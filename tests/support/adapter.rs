@@ -1,4 +1,4 @@
-//! Models and devices on a real adapter. If the machine has no adapter, tests say loudly that they are skipped.
+//! Opens models and devices on a real adapter. If the machine has no adapter, tests print that they are skipped.
 
 use std::sync::OnceLock;
 
@@ -10,24 +10,24 @@ use vectile::{
 
 use super::skip::skip;
 
-/// The environment variable that is set on machines with an adapter. A test that finds no adapter then fails.
+/// The environment variable that is set on machines with an adapter. If it is set, a test that finds no adapter fails.
 pub const REQUIRE_ADAPTER: &str = "VECTILE_REQUIRE_ADAPTER";
 
-/// The adapter that tests run on, as `--adapter` takes it.
+/// The environment variable that names the adapter on which tests run, as a value of `--adapter`.
 pub const ADAPTER: &str = "VECTILE_ADAPTER";
 
-/// The adapter that tests run on: the one that `VECTILE_ADAPTER` names, or else the best GPU, which may be a software
-/// driver. Tests of shaders would otherwise run on the CPU of a machine without a GPU.
+/// Returns the adapter on which tests run: the adapter that `VECTILE_ADAPTER` names, or else the best GPU, which may be
+/// a software driver. The default is not the CPU, so that tests of shaders run on machines without a GPU too.
 pub fn adapter() -> AdapterChoice {
     std::env::var(ADAPTER).map_or(AdapterChoice::Gpu, |name| name.parse().unwrap())
 }
 
-/// True if tests run on the CPU, which runs no shaders.
+/// Returns true if tests run on the CPU, which runs no shaders.
 pub fn on_cpu() -> bool {
     adapter() == AdapterChoice::Cpu
 }
 
-/// Says that a test of shaders does not run, and returns true, if tests run on the CPU.
+/// Returns true if tests run on the CPU, and then prints that a test of shaders is skipped.
 pub fn lacks_shaders() -> bool {
     if on_cpu() {
         super::skip::lacks("the CPU runs no shaders");
@@ -35,15 +35,15 @@ pub fn lacks_shaders() -> bool {
     on_cpu()
 }
 
-/// Builds a model on the adapter that tests run on. If the machine has no adapter, returns `None` and says loudly that a
+/// Builds a model on the adapter on which tests run. If the machine has no adapter, returns `None` and prints that a
 /// test is skipped. Panics on any other error.
 #[track_caller]
 pub fn build<M: TextModel>(builder: ModelBuilder<M>) -> Option<M> {
     built(block_on(builder.or_adapter(adapter()).build()))
 }
 
-/// Returns the value of a result. If the error says that the machine has no adapter, returns `None` and says loudly
-/// that a test is skipped. Panics on any other error.
+/// Returns the value of a result. If the error says that the machine has no adapter, returns `None` and prints that a
+/// test is skipped. Panics on any other error.
 #[track_caller]
 pub fn built<T>(result: Result<T, Error>) -> Option<T> {
     match result {
@@ -56,7 +56,7 @@ pub fn built<T>(result: Result<T, Error>) -> Option<T> {
     }
 }
 
-/// Opens the adapter that tests run on, without some of its features, or with so many threads.
+/// Opens the adapter on which tests run, with some features disabled, or with a number of threads.
 #[track_caller]
 pub fn open(disabled: &[Feature], threads: Option<usize>) -> Option<Executor> {
     let options =
@@ -64,7 +64,7 @@ pub fn open(disabled: &[Feature], threads: Option<usize>) -> Option<Executor> {
     built(block_on(Executor::open(&adapter(), &options)))
 }
 
-/// Whether the machine has an adapter. If not, this says loudly that a test is skipped.
+/// Returns true if the machine has an adapter. Otherwise, prints that a test is skipped.
 #[track_caller]
 pub fn have_adapter() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
@@ -78,7 +78,7 @@ pub fn have_adapter() -> bool {
     found
 }
 
-/// Makes the precision of an f32 checkpoint with these storages.
+/// Returns the precision of an f32 checkpoint with these storage types.
 pub fn precision(weights: Storage, activations: Storage) -> Precision {
     Precision {
         requested: DtypeRequest::Auto,

@@ -20,7 +20,7 @@ pub struct Distance {
     pub min_cosine: f64,
 }
 
-/// Compares rows of `dim` finite values with the expected ones.
+/// Returns the distance between rows of `dim` finite values and the expected rows.
 #[track_caller]
 pub fn distance(got: &[f32], expected: &[f64], dim: usize) -> Distance {
     assert_eq!(got.len(), expected.len());

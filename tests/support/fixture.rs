@@ -91,7 +91,7 @@ pub fn tensor(file: &Path, name: &str) -> (Vec<usize>, Vec<f64>) {
     (view.shape().to_vec(), values)
 }
 
-/// Returns the directory that `VECTILE_TEST_MODEL` names. It holds all-MiniLM-L6-v2 or another model.
+/// Returns the directory that `VECTILE_TEST_MODEL` names. It contains all-MiniLM-L6-v2 or another model.
 pub fn test_model() -> Option<PathBuf> {
     std::env::var_os("VECTILE_TEST_MODEL").map(PathBuf::from)
 }

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-/// Returns the bytes that a process has in memory. `process` is a directory of `/proc`: an id, or `self`.
+/// Returns the number of bytes that a process has in memory. `process` names a directory of `/proc`: an id, or `self`.
 pub fn resident_memory(process: &str) -> Option<u64> {
     status(process, "VmRSS:")
 }
 
-/// Returns the maximum bytes that this process had in memory at once, since the last call with `reset`.
+/// Returns the maximum number of bytes that this process had in memory at once, since the last call with `reset`.
 pub fn peak_memory(reset: bool) -> Option<u64> {
     if reset {
         std::fs::write("/proc/self/clear_refs", "5").ok()?;

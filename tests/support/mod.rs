@@ -1,5 +1,5 @@
-//! The parts that all suites of tests and the benches share: fixtures, adapters, loud skips, repeatable noise, and
-//! the distance between vectors. See `tests/README.md`.
+//! The helpers that all test suites and the benches share: fixtures, adapters, skips with a message, repeatable noise,
+//! and the distance between vectors. See `tests/README.md`.
 #![allow(
     dead_code,
     unused_imports,

@@ -12,7 +12,7 @@ pub fn on_path(names: &[&str]) -> Option<PathBuf> {
     programs.find(|program| program.is_file())
 }
 
-/// Returns Chromium. If there is none, returns `None` and says loudly that a test is skipped, or fails if
+/// Returns the path of Chromium. If there is none, returns `None` and prints that a test is skipped, or panics if
 /// `VECTILE_REQUIRE_CHROMIUM` is set.
 #[track_caller]
 pub fn chromium() -> Option<PathBuf> {

@@ -18,7 +18,7 @@ use crate::error::named;
 const SCHEMA_NAME: &CStr = c"arrow_schema";
 const ARRAY_NAME: &CStr = c"arrow_array";
 
-/// Numbers of one type, one after the other.
+/// Contiguous numbers of one type.
 #[derive(Debug)]
 pub enum Values {
     F32(Vec<f32>),
@@ -30,7 +30,7 @@ pub enum Values {
 }
 
 impl Values {
-    /// The address of the first value and the type's name in numpy.
+    /// Returns the address of the first value, and numpy's name of the type.
     fn address(&self) -> (usize, &'static str) {
         match self {
             Values::F32(values) => (values.as_ptr() as usize, "<f4"),
@@ -54,14 +54,14 @@ impl Values {
     }
 }
 
-/// Numbers with a shape. numpy reads them through `__array_interface__`, and Arrow libraries through
-/// `__arrow_c_array__`; both keep this object alive.
+/// Numbers with a shape. numpy reads the numbers through `__array_interface__`, and Arrow libraries read them through
+/// `__arrow_c_array__`. Both keep this object alive.
 #[pyclass(frozen, module = "vectile._core")]
 pub struct Array {
     values: Arc<Values>,
     #[pyo3(get)]
     shape: Vec<usize>,
-    /// For Arrow, whether each row is valid; `None` if all are.
+    /// For Arrow: whether each row is valid. `None` if all rows are valid.
     valid: Option<Vec<bool>>,
 }
 
@@ -70,7 +70,7 @@ impl Array {
         Array { values: Arc::new(values), shape, valid: None }
     }
 
-    /// An array of rows, some of which are null.
+    /// Returns an array of rows, some of which are null.
     pub fn with_nulls(values: Values, shape: Vec<usize>, valid: Option<Vec<bool>>) -> Self {
         Array { values: Arc::new(values), shape, valid }
     }
@@ -92,7 +92,7 @@ impl Array {
         Arc::new(PrimitiveArray::<T>::new(values, None))
     }
 
-    /// The array for Arrow: a list of fixed size for each row, or plain numbers if there is one dimension.
+    /// Returns the array for Arrow: a list of fixed size for each row, or plain numbers if the array has one dimension.
     fn arrow(&self) -> Result<ArrayRef, String> {
         let flat = match &*self.values {
             Values::F32(_) => self.primitive::<Float32Type>(4),
@@ -128,7 +128,7 @@ impl Array {
         self.shape.first().copied().unwrap_or(0)
     }
 
-    /// The Arrow type of the array, as a capsule.
+    /// Returns the Arrow type of the array, as a capsule.
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
         let array = self.arrow().map_err(|problem| named(py, "InternalError", problem))?;
         let schema = FFI_ArrowSchema::try_from(array.data_type());
@@ -136,7 +136,7 @@ impl Array {
         PyCapsule::new_with_value(py, schema, SCHEMA_NAME)
     }
 
-    /// The array for Arrow libraries, as two capsules.
+    /// Returns the array for Arrow libraries, as two capsules: its type and its data.
     #[pyo3(signature = (requested_schema=None))]
     fn __arrow_c_array__<'py>(
         &self,

@@ -1,9 +1,9 @@
-//! The library's errors as exceptions of `vectile.errors`.
+//! Converts the library's errors to exceptions of `vectile.errors`.
 
 use pyo3::prelude::*;
 use vectile::Error;
 
-/// The class in `vectile.errors` for an error.
+/// Returns the name of the class in `vectile.errors` for an error.
 fn class(error: &Error) -> &'static str {
     match error {
         Error::File { .. } => "ModelFileError",
@@ -20,12 +20,12 @@ fn class(error: &Error) -> &'static str {
     }
 }
 
-/// The exception for an error of the library.
+/// Returns the exception for an error of the library.
 pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
     named(py, class(error), error.to_string())
 }
 
-/// An exception of a class in `vectile.errors`.
+/// Returns an exception of the named class in `vectile.errors`.
 pub fn named(py: Python<'_>, class: &str, message: String) -> PyErr {
     let made = py
         .import("vectile.errors")
@@ -37,12 +37,12 @@ pub fn named(py: Python<'_>, class: &str, message: String) -> PyErr {
     }
 }
 
-/// The exception for an option that the library refuses.
+/// Returns the exception for an invalid option.
 pub fn option(py: Python<'_>, message: impl Into<String>) -> PyErr {
     named(py, "OptionError", message.into())
 }
 
-/// Turns the library's errors into exceptions.
+/// Converts the error of a result to an exception.
 pub trait OrRaise<T> {
     fn or_raise(self, py: Python<'_>) -> PyResult<T>;
 }

@@ -1,4 +1,5 @@
-//! Refuses use after `fork`. A forked process has the memory of a driver but not its threads, so that calls would hang.
+//! Refuses calls after `fork`. A forked process has a copy of the driver's memory but none of its threads, so calls
+//! would hang.
 
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::error::named;
 
-/// The process that first opened a driver; 0 if none did.
+/// The id of the process that first opened a driver, or 0 if no process has opened one.
 static FIRST: AtomicU32 = AtomicU32::new(0);
 
 /// Checks that no parent of this process has opened a driver.
@@ -31,7 +32,7 @@ pub fn check(py: Python<'_>) -> PyResult<()> {
     }
 }
 
-/// True in a process that was forked from the one that opened the driver.
+/// Returns true in a process that was forked from the process that opened a driver.
 pub fn forked() -> bool {
     let first = FIRST.load(Ordering::Relaxed);
     first != 0 && first != process::id()

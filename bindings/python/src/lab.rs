@@ -1,4 +1,4 @@
-//! `verify` and `bench`, with their reports as JSON.
+//! Runs `verify` and `bench`, and returns their reports as JSON.
 
 use pyo3::prelude::*;
 use vectile::lab::verify::{VerifyOptions, verify as verify_model};
@@ -11,7 +11,7 @@ use crate::model::json;
 use crate::options::{LoadOptions, Source};
 use crate::work::interruptible;
 
-/// Checks a model on an adapter: the report as JSON, and as text.
+/// Checks a model on an adapter. Returns the report as JSON and as text.
 #[pyfunction]
 pub fn verify(
     py: Python<'_>,
@@ -32,7 +32,7 @@ pub fn verify(
     Ok((json(py, &report)?, report.to_string()))
 }
 
-/// Measures a model in several precisions: the report as JSON.
+/// Measures a model in several precisions. Returns the report as JSON.
 #[pyfunction]
 pub fn bench(
     py: Python<'_>,

@@ -1,9 +1,10 @@
-//! The compiled part of the Python package `vectile`. The package's Python modules handle arguments and call it.
+//! The compiled part of the Python package `vectile`. The Python modules of the package check arguments and call this
+//! crate.
 //!
 //! | module | contents |
 //! |---|---|
-//! | `error` | the library's errors as Python exceptions |
-//! | `fork` | refuses use after `fork` |
+//! | `error` | converts the library's errors to Python exceptions |
+//! | `fork` | refuses calls after `fork` |
 //! | `work` | runs a call on another thread, so that Ctrl-C is noticed and the GIL is released |
 //! | `array` | numbers that numpy and Arrow read without a copy |
 //! | `texts` | texts from Python strings and from Arrow arrays, without a copy |

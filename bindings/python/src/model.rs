@@ -18,7 +18,7 @@ use crate::options::{CallOptions, LoadOptions, Source};
 use crate::texts::Texts;
 use crate::work::{Watch, interruptible};
 
-/// The machine's adapters as JSON, best first.
+/// Returns the machine's adapters as JSON, best first.
 #[pyfunction]
 pub fn adapters(py: Python<'_>) -> PyResult<String> {
     fork::check(py)?;
@@ -26,7 +26,7 @@ pub fn adapters(py: Python<'_>) -> PyResult<String> {
     json(py, &adapters)
 }
 
-/// The kind of a model: `embedding`, `reranker`, `sparse` or `multi-vector`.
+/// Returns the kind of a model: `embedding`, `reranker`, `sparse` or `multi-vector`.
 #[pyfunction]
 pub fn kind_of(py: Python<'_>, source: Source) -> PyResult<&'static str> {
     let kind = py.detach(|| ModelKind::of(&source.files()?));
@@ -46,7 +46,7 @@ enum Loaded {
     MultiVector(Arc<MultiVectorEncoder>),
 }
 
-/// Calls a method that all kinds of model have.
+/// Calls a method that models of all kinds have.
 macro_rules! of_any {
     ($loaded:expr, $model:ident => $call:expr) => {
         match $loaded {
@@ -70,19 +70,20 @@ pub struct Model {
 pub struct Encoded {
     /// All numbers: rows of an embedder or a reranker, weights of a sparse encoder, token vectors.
     values: Py<Array>,
-    /// The first value or token vector of each input, and the end of the last; `None` if all inputs have one row.
+    /// For each input, the index of its first value or token vector; then the index after the last one. `None` if each
+    /// input has one row.
     offsets: Option<Py<Array>>,
     /// The token of each weight of a sparse encoder.
     indices: Option<Py<Array>>,
-    /// The number of values in a row, or of tokens in the vocabulary.
+    /// The number of values in a row, or for a sparse encoder the number of tokens in the vocabulary.
     dim: usize,
-    /// The inputs that were cut.
+    /// The indices of the inputs that were truncated.
     truncated: Vec<usize>,
     /// The number of tokens of all inputs.
     tokens: usize,
     /// The number of inputs that were run again with f32 activations.
     retried: usize,
-    /// The inputs without a result, and why.
+    /// The indices of the inputs without a result, each with its error.
     errors: Vec<(usize, String)>,
 }
 
@@ -113,30 +114,30 @@ impl Model {
         Ok(Model { loaded: Some(loaded.or_raise(py)?) })
     }
 
-    /// Everything about the model and how it runs, as JSON.
+    /// Returns a description of the model and of how it runs, as JSON.
     fn inspect(&self, py: Python<'_>) -> PyResult<String> {
         let loaded = self.loaded(py)?;
         let inspection = py.detach(|| of_any!(loaded, model => block_on(model.inspect())));
         json(py, &inspection)
     }
 
-    /// How the model runs, in a sentence and as JSON.
+    /// Returns the model's precision with its reasons, as a sentence and as JSON.
     fn precision(&self, py: Python<'_>) -> PyResult<(String, String)> {
         let precision = of_any!(self.loaded(py)?, model => model.precision());
         Ok((precision.to_string(), json(py, precision)?))
     }
 
-    /// The adapter that the model runs on, as JSON.
+    /// Returns the adapter on which the model runs, as JSON.
     fn adapter(&self, py: Python<'_>) -> PyResult<String> {
         of_any!(self.loaded(py)?, model => json(py, model.adapter()))
     }
 
-    /// The number of values of a result.
+    /// Returns the number of values of a result.
     fn dimension(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(of_any!(self.loaded(py)?, model => TextModel::dimension(&**model)))
     }
 
-    /// The maximum number of tokens of an input; for a multi-vector encoder, of a text of this task.
+    /// Returns the maximum number of tokens of an input. For a multi-vector encoder, this number depends on the task.
     fn max_seq_length(&self, py: Python<'_>, task: Option<&str>) -> PyResult<Option<usize>> {
         let task = task.map(str::parse).transpose().or_raise(py)?;
         let embed = EmbedOptions { task, ..EmbedOptions::default() };
@@ -148,7 +149,7 @@ impl Model {
         })
     }
 
-    /// The digest of everything that determines the model's vectors.
+    /// Returns the digest of the files that determine the model's vectors.
     fn fingerprint(&self, py: Python<'_>) -> PyResult<String> {
         let loaded = self.loaded(py)?;
         let fingerprint = py.detach(|| match loaded {
@@ -160,7 +161,7 @@ impl Model {
         fingerprint.or_raise(py)
     }
 
-    /// The token ids of each text.
+    /// Returns the token ids of each text.
     fn tokenize(
         &self,
         py: Python<'_>,
@@ -176,7 +177,7 @@ impl Model {
         }
     }
 
-    /// The text of a token of a sparse encoder's vocabulary.
+    /// Returns the text of a token in the vocabulary of a sparse encoder.
     fn token(&self, py: Python<'_>, index: u32) -> PyResult<Option<String>> {
         match self.loaded(py)? {
             Loaded::Sparse(model) => Ok(model.token(index)),
@@ -271,7 +272,7 @@ impl Model {
         }
     }
 
-    /// The hidden states of each token of each text.
+    /// Returns the hidden states of each token of each text.
     fn token_embeddings(
         &self,
         py: Python<'_>,
@@ -322,7 +323,7 @@ impl Drop for Model {
     }
 }
 
-/// The texts, none of which may be null.
+/// Returns the texts. A null is an error.
 fn present<'t>(py: Python<'_>, texts: &'t Texts) -> PyResult<Vec<&'t str>> {
     let texts = texts.all().into_iter().enumerate();
     texts
@@ -332,10 +333,10 @@ fn present<'t>(py: Python<'_>, texts: &'t Texts) -> PyResult<Vec<&'t str>> {
         .collect()
 }
 
-/// Counts of a call, and the inputs without a result.
+/// The counts of a call, and its inputs without a result.
 type Counts = (EncodeCounts, Vec<(usize, Error)>);
 
-/// Encodes inputs until one has an error that the caller wants, or the call is stopped.
+/// Encodes inputs until an input has an error that ends the call, or the call is stopped.
 fn each<M: TextModel>(
     model: &M,
     inputs: &[M::Input<'_>],
@@ -358,7 +359,7 @@ fn each<M: TextModel>(
     Ok((counts.unwrap_or_default(), errors))
 }
 
-/// Encodes the texts that are not null. The index of a result is that of its text among all.
+/// Encodes the texts that are not null. The index of a result is the index of its text among all texts.
 fn gather<M: for<'a> TextModel<Input<'a> = &'a str>>(
     model: &M,
     texts: &[Option<&str>],
@@ -375,7 +376,7 @@ fn gather<M: for<'a> TextModel<Input<'a> = &'a str>>(
     Ok((EncodeCounts { truncated, ..counts }, errors))
 }
 
-/// Rows of equal width, one for each input. An input without a result has zeros.
+/// Returns rows of equal width, one for each input. The row of an input without a result has zeros.
 struct Rows {
     count: usize,
     dim: usize,
@@ -398,7 +399,7 @@ impl Rows {
     }
 }
 
-/// A call of `encode`.
+/// The arguments of a call of `encode`.
 struct Call<'a, 'py> {
     texts: Arc<Texts>,
     options: CallOptions,
@@ -429,7 +430,7 @@ impl Call<'_, '_> {
         }
     }
 
-    /// The results of a kind with one row for each input, in the format that was asked for.
+    /// Returns the results of a model with one row for each input, in the requested number format.
     fn rows(&self, py: Python<'_>, (rows, counts): (Rows, Counts)) -> PyResult<Encoded> {
         let Rows { count, dim, values, valid } = rows;
         let valid = valid.contains(&false).then_some(valid).filter(|_| self.options.null_on_error);
@@ -470,7 +471,7 @@ impl Call<'_, '_> {
     }
 }
 
-/// Rows in an output precision.
+/// Returns rows in an output precision.
 pub fn quantized(
     py: Python<'_>,
     values: &[f32],

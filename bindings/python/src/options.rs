@@ -1,4 +1,4 @@
-//! Settings of a load and of a call. Python passes each as one dictionary with all keys.
+//! The settings of a load and those of a call. Python passes each of them as a dictionary that has all keys.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ impl From<AdapterWord> for AdapterChoice {
     }
 }
 
-/// Where a model comes from.
+/// The place from which a model is loaded.
 #[derive(FromPyObject, Clone)]
 #[pyo3(from_item_all)]
 pub struct Source {
@@ -56,7 +56,7 @@ impl Source {
     }
 }
 
-/// How a model is loaded.
+/// The options of a load.
 #[derive(FromPyObject, Clone)]
 #[pyo3(from_item_all)]
 pub struct LoadOptions {
@@ -105,11 +105,11 @@ impl LoadOptions {
     }
 }
 
-/// How inputs are encoded.
+/// The options of a call that encodes inputs.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct CallOptions {
-    /// The prompt itself; the empty string for none.
+    /// The prompt itself, or the empty string for no prompt.
     prompt: String,
     task: Option<String>,
     truncate_dim: Option<usize>,
@@ -118,11 +118,11 @@ pub struct CallOptions {
     on_too_long: String,
     /// The number format of the result; `float32` if it is `None`.
     pub precision: Option<String>,
-    /// For a reranker, whether to return logits.
+    /// For a reranker: is true if logits are returned instead of scores.
     logits: bool,
-    /// For a sparse encoder, the number of weights to keep.
+    /// For a sparse encoder: the maximum number of weights of a vector.
     pub max_active_dims: Option<usize>,
-    /// Whether an input with an error has a null in the place of its row. Otherwise the call fails.
+    /// Is true if an input with an error gets null instead of a row. Otherwise, such an input ends the call.
     pub null_on_error: bool,
 }
 

@@ -18,7 +18,7 @@ pub struct Rows<'py> {
 }
 
 impl<'py> Rows<'py> {
-    /// Reads an array of two dimensions, contiguous and of f32 values, through `__array_interface__`.
+    /// Reads a contiguous array of f32 values with two dimensions through `__array_interface__`.
     fn read(array: &'py Bound<'py, PyAny>) -> PyResult<Self> {
         let py = array.py();
         let interface = array.getattr("__array_interface__")?;
@@ -51,7 +51,7 @@ impl<'py> Rows<'py> {
     }
 }
 
-/// The similarity of all rows of `a` with all rows of `b`, or of each row with its counterpart.
+/// Returns the similarity of each row of `a` with each row of `b`, or only with the same row of `b`.
 #[pyfunction]
 pub fn similarity<'py>(
     py: Python<'py>,
@@ -77,7 +77,7 @@ pub fn similarity<'py>(
     Ok(Array::new(Values::F32(values), shape))
 }
 
-/// The `top_k` rows of the corpus nearest to each query: indices and scores, best first.
+/// Returns, for each query, the indices and scores of the `top_k` nearest rows of the corpus, best first.
 #[pyfunction]
 pub fn semantic_search<'py>(
     py: Python<'py>,
@@ -95,7 +95,7 @@ pub fn semantic_search<'py>(
     Ok(hits.iter().map(|hits| hits.iter().map(|hit| (hit.index, hit.score)).collect()).collect())
 }
 
-/// Rows in another number format, as sentence-transformers' `quantize_embeddings`.
+/// Returns rows in another number format, as `quantize_embeddings` of sentence-transformers does.
 #[pyfunction]
 pub fn quantize<'py>(
     py: Python<'py>,

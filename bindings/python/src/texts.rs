@@ -1,4 +1,4 @@
-//! Texts from Python strings, and from Arrow arrays of any library, without a copy.
+//! Reads texts from Python strings, and from Arrow arrays of any library, without a copy.
 
 use std::ffi::CStr;
 
@@ -18,7 +18,7 @@ const SCHEMA_NAME: &CStr = c"arrow_schema";
 const ARRAY_NAME: &CStr = c"arrow_array";
 const STREAM_NAME: &CStr = c"arrow_array_stream";
 
-/// Texts, which stay where Python or Arrow put them.
+/// Texts in the memory of Python or Arrow.
 pub enum Texts {
     Python(Vec<PyBackedStr>),
     Arrow(Vec<ArrayRef>),
@@ -28,7 +28,7 @@ impl Texts {
     /// Reads a list of strings, or an object with `__arrow_c_stream__` or `__arrow_c_array__`.
     ///
     /// # Errors
-    /// `TypeError`, which names the item that is no text.
+    /// `TypeError`, which names the item that is not a text.
     pub fn read(given: &Bound<'_, PyAny>) -> PyResult<Self> {
         if let Ok(list) = given.cast::<PyList>() {
             let text = |(at, item): (usize, Bound<'_, PyAny>)| {
@@ -81,7 +81,7 @@ impl Texts {
         Ok(Texts::Arrow(columns?))
     }
 
-    /// The texts. A null of Arrow is `None`.
+    /// Returns the texts. A null of Arrow is returned as `None`.
     pub fn all(&self) -> Vec<Option<&str>> {
         match self {
             Texts::Python(texts) => texts.iter().map(|text| Some(&**text)).collect(),
@@ -97,7 +97,7 @@ impl Texts {
     }
 }
 
-/// The column of texts: the array itself, or the only column of a table.
+/// Returns the column of texts: the array itself, or the only column of a table.
 fn column(py: Python<'_>, array: ArrayRef) -> PyResult<ArrayRef> {
     let array = match array.data_type() {
         DataType::Struct(fields) if fields.len() == 1 => array.as_struct().column(0).clone(),

@@ -1,4 +1,4 @@
-//! Runs a call on another thread. The thread of Python waits without the GIL and notices signals.
+//! Runs a call on another thread. Meanwhile, Python's thread waits without the GIL and handles signals.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,10 +11,10 @@ use pyo3::prelude::*;
 
 use crate::error::named;
 
-/// How often Python's thread looks for signals and reports progress.
+/// The interval at which Python's thread checks for signals and reports progress.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How long a stopped call may take before it is left to end by itself.
+/// The time to wait for a stopped call. After this time, the call finishes by itself on its thread.
 const GRACE: Duration = Duration::from_millis(400);
 
 /// The state that a call and its waiting thread share.
@@ -26,7 +26,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// True if the call should end.
+    /// Returns true if the call should stop.
     pub fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -36,7 +36,7 @@ impl Watch {
     }
 }
 
-/// The result of a call, once there is one.
+/// The result of a call, as soon as the call has finished.
 struct Slot<T> {
     result: Mutex<Option<thread::Result<T>>>,
     arrived: Condvar,
@@ -54,7 +54,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The number of calls that run, on threads that may outlive the call from Python.
+/// The number of running calls. Their threads may run longer than the call from Python.
 static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
 struct Running;
@@ -73,8 +73,8 @@ impl Drop for Running {
     }
 }
 
-/// Waits until no call runs, at most for `seconds`. Python calls it at its exit, because drivers do not survive the
-/// end of a process while they work.
+/// Waits until no call runs, for at most `seconds`. Python calls this function at its exit, because a driver may crash
+/// if the process ends while the driver runs.
 #[pyfunction]
 pub fn wait_for_workers(py: Python<'_>, seconds: f64) {
     if crate::fork::forked() {
@@ -120,7 +120,7 @@ pub fn interruptible<T: Send + 'static>(
             report()?;
             return result.map_err(|panic| named(py, "InternalError", message(&*panic)));
         }
-        // `wait_timeout_while` may return early, and Python code of `progress` should not run too often.
+        // `wait_timeout_while` may return early, and `progress`, which is Python code, should not run too often.
         if ticked.elapsed() < TICK / 2 {
             continue;
         }
