@@ -9,7 +9,7 @@ use crate::support::*;
 
 /// Makes the command `embed` with the usual fixture.
 fn embed(inputs: &[&Path], output: &Path, args: &[&str]) -> Command {
-    let mut command = with_model("embed", args);
+    let mut command = with_model_on_cpu("embed", args);
     for input in inputs {
         command.arg("--input").arg(input);
     }
@@ -21,7 +21,7 @@ fn embed(inputs: &[&Path], output: &Path, args: &[&str]) -> Command {
 fn vectors(texts: &[&str]) -> Vec<Vec<f32>> {
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), "texts.txt", texts.join("\n") + "\n");
-    rows_of(&succeed(with_model("embed", ["-i".as_ref(), file.as_os_str()])).stdout)
+    rows_of(&succeed(with_model_on_cpu("embed", ["-i".as_ref(), file.as_os_str()])).stdout)
 }
 
 fn list(value: &Value) -> Vec<f32> {
@@ -52,9 +52,6 @@ fn gunzip(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn fields_of_objects_are_carried_as_they_were_written() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let lines = "{\"id\":1.50,\"text\":\"a cat\",\"tags\":[\"x\", {\"y\":null}]}\n\n\
@@ -88,9 +85,6 @@ fn fields_of_objects_are_carried_as_they_were_written() {
 
 #[test]
 fn csv_is_read_and_written() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let expected = vectors(&["a cat", "two lines, both", ""]);
@@ -130,9 +124,6 @@ fn csv_is_read_and_written() {
 
 #[test]
 fn the_first_objects_decide_the_columns() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let mut lines = "{\"text\":\"a\",\"n\":null}\n{\"n\":{\"m\":1},\"text\":\"b\"}\n".to_owned();
@@ -148,9 +139,6 @@ fn the_first_objects_decide_the_columns() {
 
 #[test]
 fn text_formats_are_compressed_by_extension() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let lines: String = (0..300).map(|i| format!("{{\"text\":\"line {i}\"}}\n")).collect();
@@ -171,9 +159,6 @@ fn text_formats_are_compressed_by_extension() {
 
 #[test]
 fn files_directories_and_patterns_are_read_in_order() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let inputs = directory.path().join("in");
     std::fs::create_dir_all(inputs.join("more")).unwrap();
@@ -212,9 +197,6 @@ fn files_directories_and_patterns_are_read_in_order() {
 
 #[test]
 fn a_failed_row_stops_the_run_or_gets_null() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let long = "word ".repeat(500);

@@ -20,7 +20,7 @@ use parquet::file::properties::WriterProperties;
 use crate::support::*;
 
 fn embed(input: &Path, output: &Path, args: &[&str]) -> Command {
-    let mut command = with_model("embed", args);
+    let mut command = with_model_on_cpu("embed", args);
     command.arg("--input").arg(input).arg("--output").arg(output);
     command
 }
@@ -28,7 +28,7 @@ fn embed(input: &Path, output: &Path, args: &[&str]) -> Command {
 const TEXTS: [&str; 5] = ["A cat sat on the roof.", "", "the dog ran", "naïve café", "x y z"];
 
 fn expected() -> Vec<Vec<f32>> {
-    rows_of(&succeed(with_model("embed", TEXTS)).stdout)
+    rows_of(&succeed(with_model_on_cpu("embed", TEXTS)).stdout)
 }
 
 /// Returns a table with a column of texts, and columns of many other types.
@@ -104,9 +104,6 @@ fn vectors<T: ArrowPrimitiveType>(
 
 #[test]
 fn columns_pass_through_parquet_and_arrow_unchanged() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let table = table();
@@ -179,9 +176,6 @@ fn columns_pass_through_parquet_and_arrow_unchanged() {
 
 #[test]
 fn vectors_have_the_type_of_their_precision() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let input = write(directory.path(), "in.txt", TEXTS.join("\n"));
     for precision in ["float32", "float16", "int8", "uint8", "binary", "ubinary"] {
@@ -216,9 +210,6 @@ fn vectors_have_the_type_of_their_precision() {
 
 #[test]
 fn a_row_without_a_text_fails_or_gets_null() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let texts = StringArray::from(vec![Some(TEXTS[0]), None, Some(TEXTS[2])]);
@@ -238,9 +229,6 @@ fn a_row_without_a_text_fails_or_gets_null() {
 
 #[test]
 fn json_objects_and_csv_become_columns() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let lines = "{\"text\":\"a\",\"n\":1,\"x\":1,\"t\":\"s\",\"b\":true,\"j\":[1]}\n\
@@ -268,9 +256,6 @@ fn json_objects_and_csv_become_columns() {
 
 #[test]
 fn broken_files_and_differing_columns_are_refused_by_name() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let out = at("out.parquet");
@@ -320,17 +305,14 @@ fn broken_files_and_differing_columns_are_refused_by_name() {
     refuse(embed(directory.path(), &out, &field), &["`id`", "--carry"]);
     succeed(embed(directory.path(), &out, &["--field", "body", "--carry", "body"]));
     assert_eq!(read_parquet(&out).num_rows(), 6);
-    let stdin = with_model("embed", ["-i", "-", "--input-format", "parquet"]);
+    let stdin = with_model_on_cpu("embed", ["-i", "-", "--input-format", "parquet"]);
     refuse(stdin, &["stdin", "files"]);
-    let stdout = with_model("embed", ["a", "--format", "parquet"]);
+    let stdout = with_model_on_cpu("embed", ["a", "--format", "parquet"]);
     refuse(stdout, &["--format", "--output FILE"]);
 }
 
 #[test]
 fn zstd_is_read_and_written() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let packed = zstd::encode_all(TEXTS.join("\n").as_bytes(), 3).unwrap();
@@ -347,6 +329,9 @@ fn zstd_is_read_and_written() {
 #[test]
 #[ignore = "needs a machine without other work"]
 fn bulk_keeps_up_with_the_library() {
+    if !have_adapter() {
+        return;
+    }
     use vectile::{Embedder, ModelFiles, block_on};
     let model = std::env::var("VECTILE_TEST_MODEL").unwrap();
     let rows = std::env::var("VECTILE_ROWS").map_or(2000, |rows| rows.parse().unwrap());

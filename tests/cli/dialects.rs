@@ -10,7 +10,7 @@ use crate::support::*;
 fn embed(name: &str, content: &str, args: &[&str]) -> (Command, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), name, content);
-    let mut command = with_model("embed", args);
+    let mut command = with_model_on_cpu("embed", args);
     command.arg("--quiet").arg("--input").arg(file);
     (command, directory)
 }
@@ -38,9 +38,6 @@ const NOTES: &str = "id\ttext\n1\tthe first note\n2\t\"quoted start without an e
 
 #[test]
 fn tsv_has_no_quotation_marks() {
-    if !have_adapter() {
-        return;
-    }
     let expected = [
         "the first note",
         "\"quoted start without an end",
@@ -77,9 +74,6 @@ fn tsv_has_no_quotation_marks() {
 
 #[test]
 fn tsv_output_is_read_back_unchanged() {
-    if !have_adapter() {
-        return;
-    }
     let (mut command, directory) = embed("notes.tsv", NOTES, &[]);
     let out = directory.path().join("out.tsv");
     command.arg("--output").arg(&out);
@@ -99,9 +93,6 @@ fn tsv_output_is_read_back_unchanged() {
 
 #[test]
 fn the_delimiter_is_found_or_asked_for() {
-    if !have_adapter() {
-        return;
-    }
     let semicolon = "\u{feff}id;text\r\n1;Straße und Café\r\n2;zweiter Text\r\n";
     assert_eq!(column("a.csv", semicolon, "text", &[]), ["Straße und Café", "zweiter Text"]);
     assert_eq!(column("b.csv", "sep=;\r\nid;text\r\n1;one\r\n", "text", &[]), ["one"]);
@@ -131,9 +122,6 @@ fn the_delimiter_is_found_or_asked_for() {
 
 #[test]
 fn quotes_escaped_by_backslashes_are_read_with_escape_and_noticed_without() {
-    if !have_adapter() {
-        return;
-    }
     // See pola-rs/polars#3074: "Using escape_char from pandas along with quote_char".
     let users = "username,identifier,name\nbooker12,9012,\"sean,\\\"Jeff\"\ngrey07,2070,\"Laura, Grey\"\n\
                  johnson81,4081,\"\\\"Chill\\\"\"\njenkins46,9346,\"Mary, Jenkins\"\n\
@@ -162,9 +150,6 @@ fn quotes_escaped_by_backslashes_are_read_with_escape_and_noticed_without() {
 
 #[test]
 fn a_quote_that_merges_rows_is_an_error_with_its_line() {
-    if !have_adapter() {
-        return;
-    }
     let open = "id,text\n1,a\n2,\"never closed\n3,b\n4,c\n";
     let words = ["a.csv: line 3:", "not closed before the end of the file", "--quote none"];
     refused("a.csv", open, &[], &words);

@@ -10,7 +10,7 @@ use crate::support::*;
 fn embed(name: &str, content: impl AsRef<[u8]>, args: &[&str]) -> (Command, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), name, content);
-    let mut command = with_model("embed", args);
+    let mut command = with_model_on_cpu("embed", args);
     command.arg("--input").arg(file);
     (command, directory)
 }
@@ -27,9 +27,6 @@ fn refused(name: &str, content: impl AsRef<[u8]>, words: &[&str]) {
 
 #[test]
 fn line_ends_byte_order_marks_and_empty_lines() {
-    if !have_adapter() {
-        return;
-    }
     let plain = rows("a.txt", "one\n\ntwo\n", &[]);
     assert_eq!(plain.len(), 3);
     assert_eq!(rows("a.txt", "one\r\n\r\ntwo", &[]), plain);
@@ -40,9 +37,6 @@ fn line_ends_byte_order_marks_and_empty_lines() {
 
 #[test]
 fn an_empty_file_gives_no_rows() {
-    if !have_adapter() {
-        return;
-    }
     assert!(rows("a.txt", "", &[]).is_empty());
     assert!(rows("a.jsonl", "", &["--precision", "int8"]).is_empty());
     let (mut command, directory) = embed("a.txt", "", &[]);
@@ -55,9 +49,6 @@ fn an_empty_file_gives_no_rows() {
 
 #[test]
 fn jsonl_reads_the_named_field() {
-    if !have_adapter() {
-        return;
-    }
     let expected = rows("a.txt", "one\ntwo\n", &[]);
     let lines = "{\"text\":\"one\",\"n\":[1,{}]}\r\n\n{\"bad\":\"\\ud800\",\"text\":\"two\"}";
     // Without this option, half of a surrogate pair would be carried as it was written.
@@ -74,9 +65,6 @@ fn jsonl_reads_the_named_field() {
 
 #[test]
 fn bytes_that_are_not_utf_8_are_refused_or_replaced() {
-    if !have_adapter() {
-        return;
-    }
     let bytes = b"good\nna\xefve\n";
     refused("a.txt", bytes, &["a.txt: line 2:", "byte 3", "UTF-8", "--lossy"]);
     assert_eq!(rows("a.txt", bytes, &["--lossy"]), rows("b.txt", "good\nna\u{fffd}ve\n", &[]));
@@ -85,17 +73,11 @@ fn bytes_that_are_not_utf_8_are_refused_or_replaced() {
 
 #[test]
 fn utf_16_is_named_as_such() {
-    if !have_adapter() {
-        return;
-    }
     refused("a.txt", b"\xff\xfea\0\n\0", &["a.txt: line 1:", "UTF-16", "iconv"]);
 }
 
 #[test]
 fn jsonl_lines_that_hold_no_text_are_refused_with_line_and_column() {
-    if !have_adapter() {
-        return;
-    }
     for (line, words) in [
         ("[\"a\"]", ["column", "object with the field `text`"]),
         ("\"a\"", ["column", "object"]),
@@ -116,9 +98,6 @@ fn jsonl_lines_that_hold_no_text_are_refused_with_line_and_column() {
 
 #[test]
 fn a_bad_line_far_down_leaves_no_output_file() {
-    if !have_adapter() {
-        return;
-    }
     let mut content = String::new();
     for i in 0..3000 {
         writeln!(content, "{{\"text\":\"line {i}\"}}").unwrap();
@@ -142,16 +121,19 @@ fn files_with_extensions_of_other_formats_are_refused() {
 fn missing_files_and_directories_are_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing.txt");
-    let input = |path: &Path| with_model("embed", ["--input".as_ref(), path.as_os_str()]);
+    let input = |path: &Path| with_model_on_cpu("embed", ["--input".as_ref(), path.as_os_str()]);
     refuse(input(&missing), &["missing.txt", "cannot be read"]);
     refuse(input(directory.path()), &["is a directory"]);
 }
 
 #[test]
 fn exactly_one_input_is_required() {
-    refuse_arguments(with_model("embed", [""; 0]), &["--input", "TEXT"]);
-    refuse_arguments(with_model("embed", ["--input", "-", "a"]), &["cannot be used with"]);
-    refuse_arguments(with_model("similarity", ["a"]), &["--in"]);
-    refuse_arguments(with_model("similarity", ["a", "b", "--in", "c"]), &["cannot be used with"]);
-    refuse_arguments(with_model("search", ["a"]), &["--in"]);
+    refuse_arguments(with_model_on_cpu("embed", [""; 0]), &["--input", "TEXT"]);
+    refuse_arguments(with_model_on_cpu("embed", ["--input", "-", "a"]), &["cannot be used with"]);
+    refuse_arguments(with_model_on_cpu("similarity", ["a"]), &["--in"]);
+    refuse_arguments(
+        with_model_on_cpu("similarity", ["a", "b", "--in", "c"]),
+        &["cannot be used with"],
+    );
+    refuse_arguments(with_model_on_cpu("search", ["a"]), &["--in"]);
 }

@@ -10,7 +10,7 @@ use crate::support::*;
 
 fn embed(directory: &Path, name: &str, content: &[u8], args: &[&str]) -> Command {
     let file = write(directory, name, content);
-    let mut command = with_model("embed", args);
+    let mut command = with_model_on_cpu("embed", args);
     command.arg("--quiet").arg("--input").arg(file);
     command
 }
@@ -34,9 +34,6 @@ fn refused(name: &str, content: &str, args: &[&str], words: &[&str]) {
 
 #[test]
 fn numbers_that_json_does_not_have_are_carried() {
-    if !have_adapter() {
-        return;
-    }
     let nan = "{\"text\":\"first\",\"score\":0.5}\n{\"text\":\"second\",\"score\":NaN}\n\
                {\"text\":\"third\",\"score\":Infinity}\n";
     let expected = [
@@ -74,9 +71,6 @@ fn numbers_that_json_does_not_have_are_carried() {
 
 #[test]
 fn half_of_an_emoji_is_refused_or_replaced() {
-    if !have_adapter() {
-        return;
-    }
     // See ThomasKliszowski/json_reindent#12, openai/tiktoken#82 and umran666/UniqToken#10.
     let halves = "{\"potato\":\"fine\"}\n{\"potato\":\"\\ud83d\"}\n{\"potato\":\"fr\\udbc0\"}\n\
                   {\"potato\":\"hello \\ud800 world\"}\n";
@@ -96,7 +90,7 @@ fn half_of_an_emoji_is_refused_or_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let alone = ["--lossy", "--carry", "none"];
     let half = embed(directory.path(), "c.jsonl", b"{\"text\":\"x \\udc00\"}\n", &alone);
-    let replaced = with_model("embed", ["x \u{fffd}", "--quiet"]);
+    let replaced = with_model_on_cpu("embed", ["x \u{fffd}", "--quiet"]);
     assert_eq!(succeed(half).stdout, succeed(replaced).stdout);
     // If a field is only carried, half of a surrogate pair can stay in JSON, but it cannot become text.
     let carried = "{\"text\":\"a\",\"note\":\"\\ud83d\"}\n";
@@ -109,9 +103,6 @@ fn half_of_an_emoji_is_refused_or_replaced() {
 
 #[test]
 fn an_array_of_objects_is_a_file_of_rows() {
-    if !have_adapter() {
-        return;
-    }
     let expected = ["{\"index\":0,\"text\":\"a\"", "{\"index\":1,\"text\":\"b\""];
     assert_eq!(lines("array.json", "[{\"text\":\"a\"},{\"text\":\"b\"}]\n", &[]), expected);
     // See apache/arrow#40912, about an array that json.dump wrote with indent=4.
@@ -162,9 +153,6 @@ fn an_array_of_objects_is_a_file_of_rows() {
 
 #[test]
 fn carry_can_leave_columns_out() {
-    if !have_adapter() {
-        return;
-    }
     let rows = "{\"id\":1,\"text\":\"a\",\"secret\":\"s\",\"tag\":true}\n";
     let expected = ["{\"index\":0,\"id\":1,\"text\":\"a\",\"tag\":true"];
     assert_eq!(lines("a.jsonl", rows, &["--carry", "all,-secret"]), expected);
@@ -181,9 +169,6 @@ fn carry_can_leave_columns_out() {
 
 #[test]
 fn utf_16_is_refused_with_the_command_that_converts_it() {
-    if !have_adapter() {
-        return;
-    }
     let utf_16 =
         |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
     let directory = tempfile::tempdir().unwrap();

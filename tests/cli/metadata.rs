@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 fn embed(input: &Path, output: &Path, args: &[&str]) -> Command {
-    let mut command = with_model("embed", args);
+    let mut command = with_model_on_cpu("embed", args);
     command.arg("--quiet").arg("--input").arg(input).arg("--output").arg(output);
     command
 }
@@ -71,9 +71,6 @@ fn entry(path: &Path, key: &str) -> Option<String> {
 
 #[test]
 fn the_index_of_pandas_and_the_features_of_datasets_come_back() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let features =
@@ -128,9 +125,6 @@ fn the_index_of_pandas_and_the_features_of_datasets_come_back() {
 
 #[test]
 fn categories_as_index_keep_their_values() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let texts: ArrayRef = Arc::new(StringArray::from(vec!["a cat", "a dog", "a bird"]));
@@ -158,9 +152,6 @@ fn categories_as_index_keep_their_values() {
 
 #[test]
 fn brotli_is_read_and_feather_1_is_named() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     write_parquet(&at("brotli.parquet"), &[], Compression::BROTLI(Default::default()));

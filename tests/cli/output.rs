@@ -13,20 +13,17 @@ const DIM: usize = 48;
 fn texts(directory: &std::path::Path) -> (std::path::PathBuf, Vec<f32>) {
     let texts: Vec<String> = (0..12).map(|i| format!("text {i} {}", "more ".repeat(i))).collect();
     let file = write(directory, "texts.jsonl", jsonl(&texts));
-    let output = succeed(with_model("embed", ["--input".as_ref(), file.as_os_str()]));
+    let output = succeed(with_model_on_cpu("embed", ["--input".as_ref(), file.as_os_str()]));
     (file, rows_of(&output.stdout).concat())
 }
 
 #[test]
 fn jsonl_and_npy_are_bit_identical() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let (file, rows) = texts(directory.path());
     let out = directory.path().join("out.npy");
     let input = ["--input".as_ref(), file.as_os_str()];
-    let mut command = with_model("embed", input);
+    let mut command = with_model_on_cpu("embed", input);
     command.arg("--output").arg(&out);
     assert_eq!(stdout(&succeed(command)), "");
     let to_file = std::fs::read(&out).unwrap();
@@ -34,16 +31,13 @@ fn jsonl_and_npy_are_bit_identical() {
     assert_eq!((descr.as_str(), shape), ("<f4", vec![12, DIM]));
     assert_eq!(floats(&data), rows);
     assert!(!directory.path().join("out.npy.part").exists());
-    let mut command = with_model("embed", input);
+    let mut command = with_model_on_cpu("embed", input);
     command.args(["--format", "npy"]);
     assert_eq!(succeed(command).stdout, to_file);
 }
 
 #[test]
 fn every_precision_matches_the_library() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let (file, rows) = texts(directory.path());
     for precision in OutputPrecision::ALL {
@@ -59,11 +53,11 @@ fn every_precision_matches_the_library() {
             }
             Quantized::Uint8(v) => ("|u1", v.clone(), v.iter().map(|v| f32::from(*v)).collect()),
         };
-        let lines = succeed(with_model("embed", args));
+        let lines = succeed(with_model_on_cpu("embed", args));
         assert_eq!(rows_of(&lines.stdout).concat(), numbers, "{name}");
         let point = stdout(&lines).contains('.');
         assert_eq!(point, descr.starts_with("<f"), "{name}: integers are written as integers");
-        let mut command = with_model("embed", args);
+        let mut command = with_model_on_cpu("embed", args);
         command.args(["--format", "npy"]);
         let (found, shape, data) = npy(&succeed(command).stdout);
         assert_eq!((found.as_str(), shape), (descr, vec![12, precision.columns(DIM)]), "{name}");
@@ -77,22 +71,16 @@ fn le<T, const N: usize>(values: &[T], bytes: impl Fn(&T) -> [u8; N]) -> Vec<u8>
 
 #[test]
 fn int8_of_one_text_is_refused() {
-    if !have_adapter() {
-        return;
-    }
-    refuse(with_model("embed", ["a", "--precision", "int8"]), &["int8", "1 embedding"]);
+    refuse(with_model_on_cpu("embed", ["a", "--precision", "int8"]), &["int8", "1 embedding"]);
 }
 
 #[test]
 fn an_existing_file_is_replaced_only_by_a_complete_one() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let out = write(directory.path(), "out.jsonl", "before");
     let bad = write(directory.path(), "bad.jsonl", "{\"text\":\"a\"}\n{}\n");
     let embed = |input: &std::path::Path| {
-        let mut command = with_model("embed", ["--input".as_ref(), input.as_os_str()]);
+        let mut command = with_model_on_cpu("embed", ["--input".as_ref(), input.as_os_str()]);
         command.arg("--output").arg(&out);
         command
     };
@@ -123,31 +111,26 @@ fn outputs_that_cannot_be_written_are_refused_before_the_model_is_loaded() {
 #[cfg(unix)]
 #[test]
 fn links_and_devices_are_not_replaced() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let real = write(directory.path(), "real.jsonl", "");
     let link = directory.path().join("link.jsonl");
     std::os::unix::fs::symlink(&real, &link).unwrap();
-    let mut command = with_model("embed", ["a", "--output"]);
+    let mut command = with_model_on_cpu("embed", ["a", "--output"]);
     command.arg(&link);
     succeed(command);
     assert!(link.is_symlink());
     assert_eq!(rows_of(&std::fs::read(&real).unwrap()).len(), 1);
-    succeed(with_model("embed", ["a", "--output", "/dev/null", "--format", "npy"]));
+    succeed(with_model_on_cpu("embed", ["a", "--output", "/dev/null", "--format", "npy"]));
     assert!(!std::path::Path::new("/dev/null").is_file());
 }
 
 #[test]
 fn a_closed_pipe_ends_the_run_quietly() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let lines: String = (0..5000).map(|i| format!("line {i}\n")).collect();
     let file = write(directory.path(), "texts.txt", lines);
-    let mut command = with_model("embed", ["--quiet".as_ref(), "-i".as_ref(), file.as_os_str()]);
+    let mut command =
+        with_model_on_cpu("embed", ["--quiet".as_ref(), "-i".as_ref(), file.as_os_str()]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();

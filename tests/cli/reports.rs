@@ -21,7 +21,7 @@ use crate::support::*;
 const TEXTS: [&str; 3] = ["a cat", "a dog", "a bird"];
 
 fn embed(input: &Path, output: &Path, args: &[&str]) -> Command {
-    let mut command = with_model("embed", args);
+    let mut command = with_model_on_cpu("embed", args);
     command.arg("--input").arg(input).arg("--output").arg(output);
     command
 }
@@ -48,16 +48,13 @@ fn rows(input: &Path, args: &[&str]) -> Vec<Value> {
 }
 
 fn with_input(input: &Path, args: &[&str]) -> Command {
-    let mut command = with_model("embed", args);
+    let mut command = with_model_on_cpu("embed", args);
     command.arg("--input").arg(input);
     command
 }
 
 #[test]
 fn parquet_of_every_codec_is_read() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let mut lists = ListBuilder::new(ListBuilder::new(StringBuilder::new()));
@@ -109,9 +106,6 @@ fn parquet_of_every_codec_is_read() {
 
 #[test]
 fn feather_is_read_in_version_2_and_named_in_version_1() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let batch = batch(Vec::new());
@@ -136,7 +130,7 @@ fn feather_is_read_in_version_2_and_named_in_version_1() {
         let old = write(directory.path(), name, bytes);
         let words = [name, "Feather file of version 1", "feather.write_feather"];
         refuse(with_input(&old, &[]), &words);
-        let mut search = with_model("search", ["a", "--in"]);
+        let mut search = with_model_on_cpu("search", ["a", "--in"]);
         search.arg(&old);
         refuse(search, &words);
     }
@@ -144,9 +138,6 @@ fn feather_is_read_in_version_2_and_named_in_version_1() {
 
 #[test]
 fn utf_16_is_named_in_every_format() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let little =
         |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
@@ -165,7 +156,7 @@ fn utf_16_is_named_in_every_format() {
     for (name, bytes, command) in cases {
         let file = write(directory.path(), name, bytes);
         refuse(with_input(&file, &[]), &[name, "line 1:", "UTF-16", command]);
-        let mut search = with_model("search", ["--in", "-", "--queries"]);
+        let mut search = with_model_on_cpu("search", ["--in", "-", "--queries"]);
         search.arg(&file);
         refuse(search, &[name, "UTF-16", command]);
     }
@@ -181,9 +172,6 @@ fn entry(path: &Path, key: &str) -> Option<Value> {
 
 #[test]
 fn an_index_of_pandas_of_any_kind_comes_back() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let names: ArrayRef = Arc::new(StringArray::from(vec!["u", "v", "w"]));
@@ -223,9 +211,6 @@ fn an_index_of_pandas_of_any_kind_comes_back() {
 
 #[test]
 fn carried_columns_are_those_that_are_named() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let line = json!({"a": 1, "text": "a cat", "b": [2], "embedding": "old", "inputs": "x"});
     let file = write(directory.path(), "in.jsonl", format!("{line}\n"));
@@ -251,9 +236,6 @@ fn carried_columns_are_those_that_are_named() {
 
 #[test]
 fn a_run_says_at_its_end_what_it_did() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| -> PathBuf { directory.path().join(name) };
     let last = |command: Command| {

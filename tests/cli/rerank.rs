@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::*;
 
 fn rerank(model_name: &str, args: &[&str]) -> std::process::Command {
-    let mut command = vectile();
+    let mut command = run_on_cpu(vectile());
     command.arg("rerank").arg("--model").arg(model(model_name)).args(args);
     command
 }
@@ -19,9 +19,6 @@ fn lines() -> (String, Vec<String>) {
 
 #[test]
 fn lines_are_ranked_with_the_scores_of_the_reference() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let (query, lines) = lines();
     let file = write(directory.path(), "lines.txt", lines.join("\n") + "\n\n");
@@ -53,9 +50,6 @@ fn lines_are_ranked_with_the_scores_of_the_reference() {
 
 #[test]
 fn token_vectors_rank_lines_by_late_interaction() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     for name in ["multi_vector/bert", "multi_vector/bge_m3"] {
         let texts = std::fs::read(model(name).join("texts.json")).unwrap();
@@ -83,9 +77,6 @@ fn token_vectors_rank_lines_by_late_interaction() {
 
 #[test]
 fn models_that_do_not_rank_are_refused() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), "lines.txt", "a\n");
     let file = file.to_str().unwrap();
@@ -98,9 +89,6 @@ fn models_that_do_not_rank_are_refused() {
 
 #[test]
 fn inspect_opens_models_of_every_kind() {
-    if !have_adapter() {
-        return;
-    }
     for (name, kind, said) in [
         (
             "rerankers/qwen3",
@@ -120,14 +108,14 @@ fn inspect_opens_models_of_every_kind() {
             ["Normalize", "without the first token's vector"],
         ),
     ] {
-        let mut command = vectile();
+        let mut command = run_on_cpu(vectile());
         command.arg("inspect").arg(kind).arg("--model").arg(model(name));
         let text = stdout(&succeed(command));
         for part in said {
             assert!(text.to_lowercase().contains(&part.to_lowercase()), "{text}");
         }
     }
-    let mut command = vectile();
+    let mut command = run_on_cpu(vectile());
     command.args(["inspect", "--rerank", "--sparse", "--model"]).arg(model("sparse/bert"));
     refuse_arguments(command, &["--rerank", "--sparse"]);
 }

@@ -7,7 +7,7 @@ use crate::support::*;
 
 /// Makes the command `embed` with the usual fixture.
 fn embed(inputs: &[&Path], output: &Path, args: &[&str]) -> Command {
-    let mut command = with_model("embed", args);
+    let mut command = with_model_on_cpu("embed", args);
     for input in inputs {
         command.arg("--input").arg(input);
     }
@@ -48,9 +48,6 @@ fn kill_at_random(
 
 #[test]
 fn a_killed_run_resumes_to_byte_identical_output() {
-    if !have_adapter() {
-        return;
-    }
     // The variable VECTILE_KILLS sets another number of kills.
     let times = std::env::var("VECTILE_KILLS").map_or(4, |times| times.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
@@ -103,9 +100,6 @@ fn end_after_parts(
 #[cfg(unix)]
 #[test]
 fn a_run_resumes_only_with_the_same_settings() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let input = corpus(directory.path(), 6000);
     let (whole, out) = (directory.path().join("whole.jsonl"), directory.path().join("out.jsonl"));
@@ -154,9 +148,6 @@ fn a_run_resumes_only_with_the_same_settings() {
 #[cfg(unix)]
 #[test]
 fn failed_rows_are_not_resumed_with_on_error_fail() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let (input, out) = (corpus(directory.path(), 6000), directory.path().join("out.jsonl"));
     let lines = std::fs::read_to_string(&input).unwrap();
@@ -180,9 +171,6 @@ fn failed_rows_are_not_resumed_with_on_error_fail() {
 #[cfg(unix)]
 #[test]
 fn two_runs_cannot_share_an_output() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let (input, out) = (corpus(directory.path(), 6000), directory.path().join("out.jsonl"));
     let run = || embed(&[&input], &out, &["--part-rows", "50", "--resume", "-q"]);
@@ -236,9 +224,6 @@ fn limited(command: Command, blocks: u32) -> Command {
 #[cfg(unix)]
 #[test]
 fn a_full_disk_leaves_no_partial_file() {
-    if !have_adapter() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let input = corpus(directory.path(), 900);
