@@ -75,7 +75,7 @@ pub enum Error {
 
     /// A text has more tokens than the model's maximum length, and the caller does not allow truncation.
     #[error(
-        "text {text} has {tokens} tokens and the model takes {limit}; shorten it or allow truncation"
+        "text {text} has {tokens} tokens, but the model's maximum is {limit}; shorten the text or allow truncation"
     )]
     TooLong {
         /// Index of the text in the call.

@@ -94,7 +94,9 @@ impl FromStr for SimilarityFunction {
     fn from_str(name: &str) -> Result<Self, Error> {
         let wanted = name.trim().to_ascii_lowercase();
         Self::ALL.into_iter().find(|function| function.name() == wanted).ok_or_else(|| {
-            let problem = format!("`{name}` is unknown; use cosine, dot, euclidean or manhattan");
+            let problem = format!(
+                "`{name}` is not a similarity function; use `cosine`, `dot`, `euclidean` or `manhattan`"
+            );
             Error::option("similarity", problem)
         })
     }

@@ -95,7 +95,7 @@ fn read_texts(path: &Path) -> Result<(String, Vec<String>), Failure> {
     texts.retain(|text| !text.trim().is_empty());
     match texts.len() {
         0 | 1 => Err(Failure::user(format!(
-            "{}: has {} texts; a bench needs at least two",
+            "{}: has {} texts; a benchmark needs at least two",
             path.display(),
             texts.len()
         ))),

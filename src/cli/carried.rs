@@ -118,7 +118,7 @@ impl std::str::FromStr for Carry {
                 let names = names.into_iter().map(str::to_owned).collect();
                 Ok(if excludes { Carry::AllExcept(names) } else { Carry::Only(names) })
             }
-            _ => Err("give all, none, names separated by commas, or all,-NAME,-NAME to leave columns out"
+            _ => Err("give `all`, `none`, names separated by commas, or `all,-NAME` to leave a column out"
                 .to_owned()),
         }
     }

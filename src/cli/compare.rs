@@ -74,8 +74,7 @@ fn text(comparison: &Comparison) -> String {
     }
     let _ = writeln!(
         out,
-        "× means how many times better than {}; brackets hold the minimum and maximum over all pairs of \
-         rounds",
+        "2.00× means twice as good as in {}; parentheses hold the minimum and maximum over all pairs of rounds",
         comparison.runs[0]
     );
     out

@@ -121,7 +121,7 @@ fn start_log(default: &str, format: LogFormat) -> Result<(), Failure> {
     let chosen = if chosen.trim().is_empty() { default } else { chosen.trim() };
     let filter = EnvFilter::try_new(chosen).map_err(|e| {
         Failure::user(format!(
-            "{LOG_VARIABLE}={chosen}: {e}; use error, warn, info, debug or trace"
+            "{LOG_VARIABLE}={chosen}: {e}; use `error`, `warn`, `info`, `debug` or `trace`"
         ))
     })?;
     let log = tracing_subscriber::fmt()

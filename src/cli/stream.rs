@@ -40,7 +40,7 @@ impl Totals {
         }
         let limit = match max_seq_length {
             Some(limit) if self.truncated > 0 => {
-                format!(" (cut to the model's max_seq_length of {limit} tokens)")
+                format!(" (to the model's max_seq_length of {limit} tokens)")
             }
             _ => String::new(),
         };
@@ -162,8 +162,8 @@ fn problem_of_row(error: Error, chunk: &Chunk, row: usize) -> Result<String, Fai
     let location = chunk.location(row);
     Ok(match error {
         Error::TooLong { tokens, limit, .. } => format!(
-            "{location}: has {tokens} tokens and the model takes {limit}; shorten it, or allow truncation \
-             with --on-too-long truncate"
+            "{location}: has {tokens} tokens, but the model's maximum is {limit}; shorten the text, or allow \
+             truncation with --on-too-long truncate"
         ),
         // Here, `Error::Option` is always about the text, so the name of the option is left out.
         Error::NonFinite { problem, .. } | Error::Option { problem, .. } => {

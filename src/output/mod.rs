@@ -89,8 +89,8 @@ impl FromStr for OutputPrecision {
             Error::option(
                 "precision",
                 format!(
-                    "`{name}` is not an output precision; use float32, float16, int8, uint8, \
-                     binary or ubinary"
+                    "`{name}` is not an output precision; use `float32`, `float16`, `int8`, `uint8`, \
+                     `binary` or `ubinary`"
                 ),
             )
         })

@@ -35,7 +35,7 @@ fn a_run_ends_with_its_counts() {
     let last = said.lines().last().unwrap();
     assert_eq!(
         last,
-        "rows: 3 read, 3 written, 1 null, 1 truncated (cut to the model's max_seq_length of 130 tokens)"
+        "rows: 3 read, 3 written, 1 null, 1 truncated (to the model's max_seq_length of 130 tokens)"
     );
     let file = write(directory.path(), "lines.txt", "a\nb\n\nc\n");
     let mut command = with_model("search", ["a", "--top", "2", "--in"]);

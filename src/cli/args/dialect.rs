@@ -46,7 +46,7 @@ fn parse_char(text: &str) -> Result<u8, String> {
     match text.as_bytes() {
         _ if text == "tab" || text == "\\t" => Ok(b'\t'),
         [byte] if byte.is_ascii() && !matches!(byte, b'\0' | b'\n' | b'\r') => Ok(*byte),
-        _ => Err("give one ASCII character, or tab".to_owned()),
+        _ => Err("give one ASCII character, or `tab`".to_owned()),
     }
 }
 
@@ -55,6 +55,6 @@ fn parse_quote(text: &str) -> Result<Quote, String> {
         "none" | "" => Ok(Quote::None),
         _ => parse_char(text)
             .map(Quote::Char)
-            .map_err(|_| "give one ASCII character, or none".to_owned()),
+            .map_err(|_| "give one ASCII character, or `none`".to_owned()),
     }
 }

@@ -17,7 +17,7 @@ To make reference vectors with sentence-transformers:
   model = SentenceTransformer(\"MODEL\", device=\"cpu\", model_kwargs={\"dtype\": \"float32\"})
   texts = [\"A cat sat on the roof.\", \"The dog ran.\"]
   save_file({\"embeddings\": model.encode(texts)}, \"reference.safetensors\", {\"texts\": json.dumps(texts)})
-To check a model against them: vectile verify MODEL --reference reference.safetensors";
+To check a model against these vectors: vectile verify MODEL --reference reference.safetensors";
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {

@@ -50,7 +50,8 @@ impl QuoteState {
     }
 }
 
-const ADVICE: &str = "close it, or read quotation marks as ordinary characters with --quote none";
+const ADVICE: &str =
+    "close the quote, or read quotation marks as ordinary characters with --quote none";
 
 /// Passes the bytes of a file to the parser, and fails at a mistake in the quotation marks.
 pub struct QuoteWatcher<R> {

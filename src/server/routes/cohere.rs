@@ -51,7 +51,7 @@ pub(crate) struct CohereEmbedRequest {
     /// The treatment of texts that are too long. Default: `END`.
     truncate: Option<Truncate>,
     /// Priority in Cohere's own queue. This field has no effect here.
-    #[expect(dead_code, reason = "deserialized only so that the field is known")]
+    #[expect(dead_code, reason = "never read; declared so that requests may have this field")]
     priority: Option<i64>,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct CohereContent {
     #[schema(example = "text")]
     r#type: String,
     text: Option<String>,
-    #[expect(dead_code, reason = "deserialized only so that the field is known")]
+    #[expect(dead_code, reason = "never read; declared so that requests may have this field")]
     #[schema(value_type = Option<Object>)]
     image_url: Option<serde::de::IgnoredAny>,
 }
@@ -244,7 +244,8 @@ fn texts_of(inputs: Vec<CohereInput>) -> Result<Vec<String>, ApiError> {
                 ("text", Some(text)) => Ok(text),
                 (kind, _) => {
                     let param = format!("inputs[{i}].content[{j}]");
-                    let message = format!("{param}: is of type `{kind}`; only text is supported");
+                    let message =
+                        format!("{param}: is of type `{kind}`; only the type `text` is supported");
                     Err(COHERE.invalid(param, message))
                 }
             };
@@ -270,8 +271,8 @@ fn prompt_options(
         Some("classification" | "clustering") => EmbedOptions::default(),
         Some(other) => {
             let message = format!(
-                "input_type: `{other}` is not supported; supported: search_query, search_document, \
-                 classification, clustering, or a prompt of the model"
+                "input_type: `{other}` is not supported; supported: `search_query`, \
+                 `search_document`, `classification`, `clustering`, or the name of a prompt of the model"
             );
             return Err(COHERE.invalid("input_type", message));
         }
@@ -290,8 +291,8 @@ fn on_too_long(
     };
     if at_start != described.truncates_left {
         let message = format!(
-            "truncate: is {asked}, but this model's tokenizer cuts texts only at the other end; leave it \
-             out, or use NONE to refuse texts that are too long"
+            "truncate: is {asked}, but this model's tokenizer truncates texts only on the other side; \
+             leave the field out, or send `NONE` to refuse texts that are too long"
         );
         return Err(COHERE.invalid("truncate", message));
     }
@@ -375,7 +376,7 @@ pub(crate) struct CohereRerankRequest {
     /// Fields of documents to rank by. Only `["text"]` is supported.
     rank_fields: Option<Vec<String>>,
     /// Priority in Cohere's own queue. This field has no effect here.
-    #[expect(dead_code, reason = "deserialized only so that the field is known")]
+    #[expect(dead_code, reason = "never read; declared so that requests may have this field")]
     priority: Option<i64>,
 }
 
@@ -408,8 +409,7 @@ pub(crate) async fn rerank(
 ) -> Result<Response, ApiError> {
     let only_text = |fields: &Vec<String>| fields.iter().all(|field| field == "text");
     if !request.rank_fields.as_ref().is_none_or(only_text) {
-        let message =
-            "rank_fields: only [\"text\"] is supported; join the fields of a document in its text";
+        let message = "rank_fields: only [\"text\"] is supported; join the fields of a document into its field `text`";
         return Err(COHERE.invalid("rank_fields", message));
     }
     let question = super::rerank::Question {

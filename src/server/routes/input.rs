@@ -117,7 +117,7 @@ impl<'de> Visitor<'de> for ItemVisitor {
     type Value = Item;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text, or a token id (an integer from 0 to 4294967295), or a list of those")
+        f.write_str("a text, a token id (an integer from 0 to 4294967295), or a list of token ids")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Item, E> {
@@ -198,11 +198,11 @@ mod tests {
             ("{}", "expected a text or a list of texts"),
             ("5", "expected a text or a list of texts"),
             ("[]", "empty list"),
-            ("[null]", "expected a text, or a token id"),
+            ("[null]", "expected a text, a token id"),
             (r#"[1, "a"]"#, "mixes"),
             (r#"["a", [1]]"#, "mixes"),
-            ("[-1]", "expected a text, or a token id"),
-            ("[1.5]", "expected a text, or a token id"),
+            ("[-1]", "expected a text, a token id"),
+            ("[1.5]", "expected a text, a token id"),
             ("[4294967296]", "no token id"),
             ("[[1.5]]", "expected u32"),
             ("[[[1]]]", "expected u32"),

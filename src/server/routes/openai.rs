@@ -33,7 +33,7 @@ pub(crate) struct EmbeddingsRequest {
     /// Truncates vectors to this many values and scales them to length one.
     dimensions: Option<usize>,
     /// The end user, for OpenAI's own records. This field has no effect here.
-    #[expect(dead_code, reason = "deserialized only so that its type is checked")]
+    #[expect(dead_code, reason = "never read; declared so that the type of the field is checked")]
     user: Option<String>,
     /// Role of the texts in a search, which selects the model's prompt for that role. This field extends
     /// OpenAI's API.
@@ -240,7 +240,7 @@ pub(crate) async fn models(State(app): State<App>) -> Result<Response, ApiError>
     get,
     path = "/v1/models/{model}",
     tag = "OpenAI",
-    params(("model" = String, Path, description = "Its id")),
+    params(("model" = String, Path, description = "The id of the model")),
     responses((status = OK, body = ModelObject), (status = "default", body = ErrorBody)),
 )]
 pub(crate) async fn model(

@@ -45,7 +45,7 @@ impl ApiRequest for RankRequest {
 
 /// A document to rank.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a text or an object with a `text`")]
+#[serde(untagged, expecting = "expected a text or an object with a field `text`")]
 pub(crate) enum Document {
     Text(String),
     Object(DocumentObject),

@@ -169,13 +169,13 @@ mod tests {
         number: u8,
         #[serde(default)]
         list: Vec<String>,
-        #[expect(dead_code, reason = "deserialized only to have fields within a field")]
+        #[expect(dead_code, reason = "never read; declared so that a field has fields of its own")]
         inner: Option<Inner>,
     }
 
     #[derive(Debug, Deserialize)]
     struct Inner {
-        #[expect(dead_code, reason = "deserialized only to have a known field")]
+        #[expect(dead_code, reason = "never read; declared so that a field is known")]
         known: Option<u8>,
     }
 

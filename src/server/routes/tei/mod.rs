@@ -45,7 +45,7 @@ fn check_direction(
     };
     if asked != own {
         let message = format!(
-            "truncation_direction: is {asked:?}; this model's tokenizer supports only {own:?}"
+            "truncation_direction: is `{asked:?}`, but this model's tokenizer supports only `{own:?}`"
         );
         return Err(TEI.invalid("truncation_direction", message));
     }

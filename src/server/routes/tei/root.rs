@@ -26,7 +26,7 @@ struct Peek {
 #[serde(untagged)]
 enum Inputs {
     Sentences {
-        #[expect(dead_code, reason = "only the presence of the field counts")]
+        #[expect(dead_code, reason = "never read; only the presence of the field matters")]
         source_sentence: IgnoredAny,
     },
     Other(IgnoredAny),
