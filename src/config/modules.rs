@@ -175,7 +175,7 @@ impl Routes {
         if let (Some(parameters), Some(true)) = (&parameters, mappings.map(|map| !map.is_empty())) {
             return Err(parameters.unsupported(
                 "route_mappings",
-                "supported: no mappings, because each route is chosen by its own name",
+                "supported: an empty object, which sends queries to the route `query` and documents to the route `document`",
             ));
         }
         let named = parameters.as_ref().map(|p| p.str("default_route")).transpose()?.flatten();

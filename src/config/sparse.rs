@@ -48,8 +48,8 @@ pub(crate) enum Weighting {
 pub(crate) const SPARSE_LINEAR: &str = "sparse_linear";
 
 const SUPPORTED: &str = "a sparse encoder must be a Transformer with a masked language model's \
-                         head, followed by a SpladePooling. A Router may send only the documents \
-                         to these two modules, and the queries to a SparseStaticEmbedding";
+                         head, followed by a SpladePooling. A Router may instead send documents to \
+                         these two modules and queries to a SparseStaticEmbedding";
 
 impl ModelConfig {
     /// Returns the settings of a sparse encoder.

@@ -205,7 +205,7 @@ impl DeviceSetup {
             ),
         };
         let one_size = (!plan.by_rows).then(|| {
-            "only one tile size is used, because other sizes are not bit-identical on this adapter"
+            "only one tile size is used, because tiles of different sizes give different results on this adapter"
                 .to_owned()
         });
         let because: Vec<String> = no_matrices.into_iter().chain(one_size).collect();

@@ -22,7 +22,8 @@ impl FromStr for OnTooLong {
             "truncate" => Ok(OnTooLong::Truncate),
             "error" => Ok(OnTooLong::Error),
             _ => {
-                let problem = format!("`{name}` is unknown; use truncate or error");
+                let problem =
+                    format!("`{name}` is not a treatment of long texts; use `truncate` or `error`");
                 Err(Error::option("on-too-long", problem))
             }
         }
@@ -46,7 +47,7 @@ impl FromStr for EmbedTask {
             "query" => Ok(EmbedTask::Query),
             "document" => Ok(EmbedTask::Document),
             _ => {
-                let problem = format!("`{name}` is unknown; use query or document");
+                let problem = format!("`{name}` is not a role of texts; use `query` or `document`");
                 Err(Error::option("as", problem))
             }
         }

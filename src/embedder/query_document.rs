@@ -90,8 +90,8 @@ fn query_padding(model: &Model) -> Result<Option<QueryPadding>, Error> {
         && let Some(reach) = model.transformer.reach().filter(|reach| *reach + 1 < length)
     {
         let problem = format!(
-            "the tokens that pad a query would see none of its text, because the attention of a \
-             layer reaches only {reach} tokens to each side"
+            "the tokens that pad a query would attend to none of its text, because the attention of \
+             a layer reaches only {reach} tokens to each side"
         );
         return Err(wrong(problem));
     }

@@ -101,7 +101,9 @@ impl TextModel for Reranker {
 
     fn from_runner(runner: Runner) -> Result<Self, Error> {
         let KindConfig::Reranker(scoring) = &runner.model.config.kind else {
-            return Err(Error::Internal("a reranker was loaded as another kind".to_owned()));
+            return Err(Error::Internal(
+                "a reranker was loaded as another kind of model".to_owned(),
+            ));
         };
         runner.model.tokenizer.check_pairs()?;
         // A language model computes one logit for each of its two answers, and these logits become a single score.

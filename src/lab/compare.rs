@@ -215,7 +215,7 @@ fn measurements(
     let mut all = Vec::new();
     for cell in &base.cells {
         let texts = match cell.text_tokens {
-            0 => "texts as they are".to_owned(),
+            0 => "the given texts".to_owned(),
             tokens => format!("texts of {tokens} tokens"),
         };
         let own = |report: &Option<PrecisionReport>| -> Option<Vec<f64>> {

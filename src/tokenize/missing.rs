@@ -51,14 +51,14 @@ pub(super) fn missing(files: &ModelFiles, config: &ModelConfig) -> Result<Error,
     let class = class.map(|class| class.strip_suffix("Fast").unwrap_or(class));
     if let Some((class, why)) = PYTHON_ONLY.iter().find(|(name, _)| Some(*name) == class) {
         let problem = format!(
-            "is missing, and {class} has no fast form, so Python cannot create the file either: {why}. Use a model with a tokenizer.json, or split and encode the texts with Python"
+            "is missing, and {class} has no fast version, so Python cannot create the file either: {why}. Use a model with a tokenizer.json, or split and encode the texts with Python"
         );
         return Ok(Error::tokenizer(file, problem));
     }
     for other in OTHERS {
         if files.exists(&format!("{prefix}{other}"))? {
             let problem = format!(
-                "is missing, and {other} alone does not say how texts are split; create it with Python: `AutoTokenizer.from_pretrained(dir).save_pretrained(dir)`. If that writes no tokenizer.json, the tokenizer has no fast form; use another model"
+                "is missing, and {other} alone does not say how texts are split; create it with Python: `AutoTokenizer.from_pretrained(dir).save_pretrained(dir)`. If that writes no tokenizer.json, the tokenizer has no fast version; use another model"
             );
             return Ok(Error::tokenizer(file, problem));
         }

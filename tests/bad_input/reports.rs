@@ -135,7 +135,7 @@ fn a_token_one_past_the_table_refuses_only_its_texts() {
     }
 }
 
-/// Some tokenizers have no fast form, so Python cannot write a `tokenizer.json` for them. See
+/// Some tokenizers have no fast version, so Python cannot write a `tokenizer.json` for them. See
 /// huggingface/text-embeddings-inference#122 and #169 (ruri) and huggingface/transformers#12381 (Japanese BERT). See
 /// also VinAIResearch/PhoBERT#40 and #25 (PhoBERT, also under its `Fast` name) and huggingface/transformers#5965
 /// (BERTweet).
@@ -155,7 +155,7 @@ fn tokenizers_that_exist_only_in_python_are_named() {
         let named = class.strip_suffix("Fast").unwrap_or(class);
         model.refused(
             Tokenizer,
-            &[FILE, named, "no fast form", "Use a model with a tokenizer.json"],
+            &[FILE, named, "no fast version", "Use a model with a tokenizer.json"],
         );
         let message = model.build().map(|_| ()).unwrap_err().to_string();
         assert!(!message.contains("save_pretrained"), "the advice leads back here: {message}");

@@ -108,5 +108,5 @@ fn a_model_with_a_wrong_kernel_is_not_served() {
         Ok::<_, Error>(vec![Served::embedder("m", Arc::new(block_on(wrong.build())?))])
     };
     let said = server.run(load, |_| panic!("ready")).unwrap_err().to_string();
-    assert!(said.contains("layer_norm") && said.contains("wrong answers"), "{said}");
+    assert!(said.contains("layer_norm") && said.contains("wrong results"), "{said}");
 }

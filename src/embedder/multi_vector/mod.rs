@@ -66,7 +66,7 @@ impl TextModel for MultiVectorEncoder {
     fn from_runner(runner: Runner) -> Result<Self, Error> {
         let KindConfig::MultiVector(multi) = &runner.model.config.kind else {
             return Err(Error::Internal(
-                "a multi-vector encoder was loaded as another kind".into(),
+                "a multi-vector encoder was loaded as another kind of model".into(),
             ));
         };
         let mean = multi.mean;

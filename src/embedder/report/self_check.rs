@@ -31,8 +31,8 @@ impl Runner {
             if !wrong.is_empty() {
                 let names: Vec<&str> = wrong.iter().map(|check| check.kernel).collect();
                 return Err(Error::Internal(format!(
-                    "kernels {} on {} give wrong answers with {} weights and {} activations; `vectile \
-                     verify` tells more",
+                    "kernels {} on {} give wrong results with {} weights and {} activations; run \
+                     `vectile verify` for details",
                     names.join(", "),
                     self.adapter,
                     storages.0,

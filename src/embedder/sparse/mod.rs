@@ -66,7 +66,9 @@ impl TextModel for SparseEncoder {
     fn from_runner(runner: Runner) -> Result<Self, Error> {
         let model = &runner.model;
         let KindConfig::Sparse(sparse) = &model.config.kind else {
-            return Err(Error::Internal("a sparse encoder was loaded as another kind".into()));
+            return Err(Error::Internal(
+                "a sparse encoder was loaded as another kind of model".into(),
+            ));
         };
         let dim = match sparse.weighting {
             Weighting::Splade { .. } => model.dimension,

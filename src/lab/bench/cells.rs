@@ -58,7 +58,7 @@ pub(super) async fn time(
         entrant.embedder.set_batch_tokens(batch_tokens);
     }
     let what = match text_tokens {
-        None => format!("the texts as they are, at most {batch_tokens} tokens per batch"),
+        None => format!("the given texts, at most {batch_tokens} tokens per batch"),
         Some(n) => format!("texts of {n} tokens, at most {batch_tokens} tokens per batch"),
     };
     let texts = match text_tokens {

@@ -92,7 +92,7 @@ fn throughput(precisions: &[PrecisionReport]) -> Result<Vec<Markup>, String> {
                 all.any(|cell| cell.batch_tokens == batch && cell.text_tokens == **tokens)
             })
             .map(|tokens| Group {
-                name: if *tokens == 0 { "as they are".to_owned() } else { tokens.to_string() },
+                name: if *tokens == 0 { "as given".to_owned() } else { tokens.to_string() },
                 dots: precisions
                     .iter()
                     .enumerate()

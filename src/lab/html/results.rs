@@ -111,12 +111,12 @@ fn throughput(precisions: &[PrecisionReport]) -> Markup {
         &[
             "precision",
             "maximum tokens per batch",
-            "tokens a text",
+            "tokens per text",
             "speed",
             "tokens/s",
             "texts/s",
-            "texts a run",
-            "tokens a run",
+            "texts per run",
+            "tokens per run",
             "seconds of each round",
         ],
         &rows,
@@ -130,7 +130,7 @@ fn of_cell(precision: &str, cell: &Cell) -> Vec<Markup> {
         data(
             cell.text_tokens as f64,
             &match cell.text_tokens {
-                0 => "as they are".to_owned(),
+                0 => "as given".to_owned(),
                 tokens => tokens.to_string(),
             },
         ),
@@ -187,7 +187,7 @@ fn cold(precisions: &[PrecisionReport]) -> Markup {
         "first vector, s",
         "load, s",
         "pipelines, s",
-        "rest of the first batch, s",
+        "first batch without pipelines, s",
         "second run of the same batch, s",
     ];
     table("The first use of the model", &head, &rows)

@@ -28,7 +28,7 @@ impl Speed {
 /// Returns a phrase that describes the length of a cell's texts.
 pub(super) fn length(cell: &Cell) -> String {
     match cell.text_tokens {
-        0 => "texts as they are".to_owned(),
+        0 => "the given texts".to_owned(),
         n => format!("texts of {n} tokens"),
     }
 }

@@ -176,7 +176,10 @@ async fn check_kernels(
     let mut done = 0;
     let checks = selftest::check_all(&mut executor, |check, total| {
         done += 1;
-        progress(&format!("kernels: check {done} of {total} tests {}", check.kernel));
+        progress(&format!(
+            "running known-answer test {done} of {total}, of the kernel {}",
+            check.kernel
+        ));
     });
     let checks = checks.await?;
     let shader_f16 = selftest::judge_f16(&executor, &checks, builder.cache());

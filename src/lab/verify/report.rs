@@ -87,7 +87,7 @@ impl Verification {
         let mut failures = Vec::new();
         for check in self.kernels.iter().filter(|check| check.used && !check.passed) {
             failures.push(format!(
-                "kernel {} ({}) gives wrong answers: {}",
+                "kernel {} ({}) gives wrong results: {}",
                 check.kernel,
                 stored(check),
                 error(check)
@@ -229,7 +229,7 @@ impl fmt::Display for Verification {
 impl Verification {
     fn kernels(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let passed = self.kernels.iter().filter(|check| check.passed).count();
-        writeln!(f, "\nkernels      {passed} of {} known answers are right", self.kernels.len())?;
+        writeln!(f, "\nkernels      {passed} of {} known-answer tests passed", self.kernels.len())?;
         writeln!(
             f,
             "  {:15} {:16} {:11} {:11} {:>8}  share of tolerance",
