@@ -31,7 +31,7 @@ fn forced_f16_activations_are_refused_by_text() {
         match block_on(embedder.embed(&texts)) {
             Err(Error::NonFinite { text: 27, problem }) => {
                 assert!(
-                    problem.contains("f16") && problem.contains("activations to f32"),
+                    problem.contains("f16") && problem.contains("activations to `f32`"),
                     "{problem}"
                 );
             }

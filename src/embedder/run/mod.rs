@@ -139,7 +139,9 @@ impl Runner {
     pub(super) fn non_finite(&self, text: usize) -> Error {
         let advice = match self.precision.activations {
             Storage::F32 => "the model overflows even f32 on this text; check the model's weights",
-            _ => "load the model with the dtype `auto` or `float32`, or with `f32` activations",
+            _ => {
+                "load the model with the dtype `auto` or `float32`, or set its activations to `f32`"
+            }
         };
         Error::NonFinite {
             text,
