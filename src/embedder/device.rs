@@ -106,8 +106,8 @@ impl DeviceSetup {
         !matches!(self.adapter, AdapterChoice::Best | AdapterChoice::Gpu)
     }
 
-    /// Returns the kernels that the device runs. Kernel variants that failed a test, or that need a test that has not
-    /// run, are left out.
+    /// Returns the kernels that the device runs. Cooperative matrices are included only if they passed their
+    /// known-answer test.
     pub fn plan(&self, executor: &Executor) -> KernelPlan {
         let plan = executor.plan();
         KernelPlan {

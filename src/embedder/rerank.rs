@@ -55,8 +55,8 @@ pub struct Scores {
     /// All rows, one after the other. Every value is finite.
     pub values: Vec<f32>,
     /// The indices of the pairs that were truncated to the maximum length. Tokens are removed from the longer text
-    /// first. If a chat template rendered the pair, tokens are removed from the end of the rendered texts, and the
-    /// template's own ending is complete.
+    /// first. If a chat template renders pairs, the rendered text is truncated, and the template's own ending then
+    /// replaces the last tokens.
     pub truncated: Vec<usize>,
     /// The number of pairs that were run again with f32 activations, because an activation exceeded the range of 16
     /// bits.

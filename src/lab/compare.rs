@@ -1,9 +1,10 @@
 //! Compares the reports of several runs, such as runs on several machines, or runs of several commits on one machine.
 //!
 //! Measurements are matched by adapter, precision, token budget and length of text. Adapters are matched by name and
-//! backend. Adapters without a match are paired in the order of the reports, so that machines with different GPUs can
-//! be compared. Rounds of different runs happen at different times. The spread of a ratio therefore covers every pair
-//! of a round of one run with a round of the other run. A difference within this spread is not significant.
+//! backend. Adapters without a match are paired in the order in which the reports list them, so that machines with
+//! different GPUs can be compared. Rounds of different runs happen at different times. The spread of a ratio therefore
+//! covers every pair of a round of one run with a round of the other run. A difference within this spread is not
+//! significant.
 
 use serde::Serialize;
 

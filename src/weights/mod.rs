@@ -181,8 +181,8 @@ impl WeightFiles {
 
     /// Finds a tensor and records it as used. Returns the tensor's name in the file and its entry.
     ///
-    /// The tensor is also found under two other names. The first has the legacy names `gamma` and `beta` for the weight
-    /// and bias of a `LayerNorm`. The second is the name that torch's parametrizations give the tensor.
+    /// The tensor is also found under its legacy name, which has `gamma` or `beta` for the weight or the bias of a
+    /// `LayerNorm`. It is also found under the name that torch's parametrizations give it.
     ///
     /// # Errors
     /// Returns [`Error::Tensor`] if the tensor is missing, if it occurs under two names, or if it has no values.

@@ -114,8 +114,8 @@ pub const SHAPES: &[MatrixShape] = &[
 ];
 
 /// Times the variants of the matmul at the shapes of a model, in the precision in which the model runs on this adapter.
-/// Stores the names of the fastest variants in the builder's cache directory. No weights are loaded. `progress` is
-/// called with a description of each step, the number of finished steps and the number of all steps.
+/// Stores the chosen variants in the builder's cache directory. No weights are loaded. `progress` is called with a
+/// description of each step, the number of finished steps and the number of all steps.
 ///
 /// # Errors
 /// Returns errors of reading the model, and [`Error::Adapter`] for a software adapter, whose matmul has no variants to

@@ -221,7 +221,7 @@ impl BesideFiles {
         Ok(parts)
     }
 
-    /// Returns the post-processor that adds the begin and end tokens that the settings request to each text.
+    /// Returns a post-processor that adds begin and end tokens around each text, if the settings request these tokens.
     fn around(&self, tokenizer: &Inner, ends: &Ends) -> Result<PostProcessorWrapper, Error> {
         let bos =
             self.flag("add_bos_token", ends.adds_bos)?.then(|| self.role("bos_token", ends.bos));
