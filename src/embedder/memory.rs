@@ -105,7 +105,7 @@ impl fmt::Display for Available {
     }
 }
 
-/// The result of [`fit`]: the estimated memory, and the pipelines.
+/// The result of [`fit`]: the estimated memory, and the pipelines that the model needs.
 pub(super) struct Fitted {
     pub memory: MemoryEstimate,
     /// The pipelines that the model's batches need. These pipelines are compiled while weights load.

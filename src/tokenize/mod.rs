@@ -72,7 +72,7 @@ pub(crate) struct Tokenizer {
     chat: Option<Chat>,
     /// The id of a token whose repetitions at the end of a pair are removed; `None` if no token is removed.
     passed_over: Option<u32>,
-    /// Notes for the user about assumptions and limits.
+    /// Notes for the user about assumptions and limits of the tokenizer.
     notes: Vec<String>,
     /// The name of the tokenizer's file, for messages.
     file: String,

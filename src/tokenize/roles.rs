@@ -8,8 +8,8 @@ use super::Tokenizer;
 use super::outline::Outline;
 use crate::config::JsonFile;
 
-/// The default tokens of roles in transformers' tokenizer classes. A default applies if `tokenizer_config.json` names
-/// no token for the role.
+/// For each role, the tokens that transformers' tokenizer classes use by default. A default applies if
+/// `tokenizer_config.json` names no token for the role.
 const USUAL: [(&str, &[&str]); 5] = [
     ("cls_token", &["[CLS]", "<s>"]),
     ("eos_token", &["</s>"]),

@@ -29,7 +29,7 @@ pub(crate) struct F16Record {
     pub texts: usize,
     /// The number of tokens in the measured texts.
     pub tokens: usize,
-    /// The verdict whether f16 is safe for the model.
+    /// The verdict on whether f16 is safe for the model.
     pub verdict: F16Verdict,
 }
 

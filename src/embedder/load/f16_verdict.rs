@@ -29,7 +29,7 @@ pub(in crate::embedder) fn record(
     Ok(found.into_iter().find(|record| record.name == name && record.weights_sha256 == sha256))
 }
 
-/// Returns the stored verdict whether f16 is safe for this model.
+/// Returns the stored verdict on whether f16 is safe for this model.
 ///
 /// # Errors
 /// Returns the errors of [`record`].

@@ -28,7 +28,7 @@ pub(crate) struct LoadPlan {
     pub(in crate::embedder) pipelines: Vec<PipelineKey>,
 }
 
-/// The source of the verdict whether f16 is safe for the model.
+/// The source of the verdict on whether f16 is safe for the model.
 #[derive(Debug, Clone, Default)]
 pub(super) enum VerdictSource {
     /// The verdict that `vectile verify` stored, if any.

@@ -98,7 +98,7 @@ pub struct WeightRange {
     pub non_finite: usize,
 }
 
-/// A file for the verdict whether f16 is safe for a model, and the outcome of writing it.
+/// A file for the verdict on whether f16 is safe for a model, and the outcome of writing it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeptIn {
     /// The path of the file.

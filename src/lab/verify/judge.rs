@@ -37,7 +37,7 @@ pub(super) fn largest(activations: &[ActivationRange]) -> Option<&ActivationRang
     })
 }
 
-/// Returns the verdict whether f16 is safe, from the first rule that applies:
+/// Returns the verdict on whether f16 is safe, from the first rule that applies:
 ///
 /// 1. If a weight matrix or an embedding table has a value with a magnitude above 65504, f16 is unsafe.
 /// 2. If an activation is not finite when stored as f32, f16 is unsafe.

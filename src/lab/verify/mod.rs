@@ -34,7 +34,7 @@ const WRONG: Tolerance = Tolerance { min_cosine: 0.998, max_error: 0.1 };
 
 /// Verifies the model that `builder` describes: in f32, in f16, and in the precision that `builder` requests.
 ///
-/// The verdict whether f16 is safe for the model is stored in the builder's cache directory, if there is one.
+/// The verdict on whether f16 is safe for the model is stored in the builder's cache directory, if there is one.
 /// `progress` is called with a short description of each step.
 ///
 /// ```
@@ -142,7 +142,7 @@ pub async fn verify(
     Ok(verification)
 }
 
-/// The inputs that decide the precision of the model, without the verdict whether f16 is safe.
+/// The inputs that decide the precision of the model, without the verdict on whether f16 is safe.
 struct DtypePolicy {
     options: DtypeOptions,
     checkpoint: crate::dtype::CheckpointDtype,

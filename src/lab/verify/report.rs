@@ -64,7 +64,7 @@ pub struct Verification {
     /// The comparisons of 16-bit weights with f32: first with 16-bit activations, and then with f32 activations if
     /// 16-bit activations are not safe.
     pub f16: Vec<Agreement>,
-    /// The verdict whether f16 is safe for the model, measured on these texts.
+    /// The verdict on whether f16 is safe for the model, measured on these texts.
     pub verdict: F16Verdict,
     /// The verdict that later loads use: the stricter of `verdict` and the verdict that was stored before.
     pub kept_verdict: F16Verdict,
