@@ -146,7 +146,7 @@ fn wrong_values_are_refused_with_the_valid_ones() {
         (["--disable", "shader-f16,ray-tracing"], ["ray-tracing", "subgroups"]),
         (["--batch-tokens", "0"], ["--batch-tokens", "0"]),
         (["--truncate-dim", "0"], ["--truncate-dim", "0"]),
-        (["--on-too-long", "drop"], ["--on-too-long", "truncate or error"]),
+        (["--on-too-long", "drop"], ["--on-too-long", "`truncate` or `error`"]),
         (["--precision", "int4"], ["--precision", "ubinary"]),
         (["--format", "xml"], ["--format", "npy"]),
         (["--input-format", "xml"], ["--input-format", "jsonl"]),
