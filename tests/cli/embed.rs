@@ -194,7 +194,7 @@ fn queries_and_documents_get_their_prompts() {
         let cosine = cosine(&rows_of(&succeed(command).stdout)[0], &expected[5]);
         assert!(cosine >= 0.999_999, "{role}: {cosine}");
     }
-    refuse_arguments(with_model("embed", ["a", "--as", "answer"]), &["query or document"]);
+    refuse_arguments(with_model("embed", ["a", "--as", "answer"]), &["`query` or `document`"]);
     let both = ["a", "--as", "query", "--prompt", "b"];
     refuse_arguments(with_model("embed", both), &["cannot be used with"]);
 }
