@@ -146,7 +146,7 @@ pub use embedder::{
 };
 pub use error::Error;
 pub use executor::adapters;
-pub use files::ModelFiles;
+pub use files::{ModelFiles, ReadAt};
 pub use gpu::adapter::{AdapterChoice, AdapterSummary, Feature};
 #[cfg(feature = "hub")]
 pub use hub::{DownloadProgress, HubOptions};

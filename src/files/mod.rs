@@ -8,6 +8,7 @@ mod directory;
 mod formats;
 mod names;
 mod sniff;
+mod source;
 
 // The tests create pipes, links and permissions, which only Unix has in this form.
 #[cfg(all(test, unix))]
@@ -23,6 +24,7 @@ use directory::Directory;
 pub(crate) use directory::OpenFile;
 pub(crate) use names::normalise;
 pub(crate) use sniff::sniff;
+pub use source::ReadAt;
 
 /// A model's files: a directory, a snapshot of a Hugging Face Hub repository, or bytes in memory.
 ///
@@ -43,15 +45,15 @@ pub struct ModelFiles {
 #[derive(Clone)]
 enum Backing {
     Directory(Directory),
-    Memory(Arc<BTreeMap<String, Arc<Vec<u8>>>>),
+    Sources(Arc<BTreeMap<String, Arc<dyn ReadAt>>>),
 }
 
-/// Shows the names of files in memory, without their contents.
+/// Shows the names of files that are in no directory, without their contents.
 impl std::fmt::Debug for Backing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Backing::Directory(directory) => directory.fmt(f),
-            Backing::Memory(files) => f.debug_set().entries(files.keys()).finish(),
+            Backing::Sources(files) => f.debug_set().entries(files.keys()).finish(),
         }
     }
 }
@@ -84,15 +86,37 @@ impl ModelFiles {
     /// # Ok::<(), vectile::Error>(())
     /// ```
     pub fn from_bytes(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Self, Error> {
+        let source = |(name, contents)| (name, Arc::new(contents) as Arc<dyn ReadAt>);
+        Self::from_sources("bytes", files.into_iter().map(source))
+    }
+
+    /// Returns a model made of `(name, file)` pairs whose files the caller reads, piece by piece. Only the pieces that
+    /// are being converted are in memory. `label` is the name that messages use for the model.
+    ///
+    /// Names are those of [`ModelFiles::from_bytes`].
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use vectile::{ModelFiles, ReadAt};
+    ///
+    /// let config: Arc<dyn ReadAt> = Arc::new(b"{}".to_vec());
+    /// let files = ModelFiles::from_sources("an archive", [("config.json".to_string(), config)])?;
+    /// assert_eq!(files.label(), "an archive");
+    /// # Ok::<(), vectile::Error>(())
+    /// ```
+    pub fn from_sources(
+        label: impl Into<String>,
+        files: impl IntoIterator<Item = (String, Arc<dyn ReadAt>)>,
+    ) -> Result<Self, Error> {
         let mut held = BTreeMap::new();
-        for (name, contents) in files {
+        for (name, source) in files {
             let name = normalise(&name)?;
             if held.contains_key(&name) {
                 return Err(Error::file(name, "is given twice"));
             }
-            held.insert(name, Arc::new(contents));
+            held.insert(name, source);
         }
-        Ok(ModelFiles { backing: Backing::Memory(Arc::new(held)), label: "bytes".into() })
+        Ok(ModelFiles { backing: Backing::Sources(Arc::new(held)), label: label.into() })
     }
 
     /// Replaces the name that messages use for this model.
@@ -117,7 +141,7 @@ impl ModelFiles {
     pub(crate) fn directory(&self) -> Option<&Path> {
         match &self.backing {
             Backing::Directory(directory) => Some(directory.root()),
-            Backing::Memory(_) => None,
+            Backing::Sources(_) => None,
         }
     }
 
@@ -127,7 +151,7 @@ impl ModelFiles {
         let name = normalise(name)?;
         match &self.backing {
             Backing::Directory(directory) => Ok(directory.find(&name)?.is_some()),
-            Backing::Memory(files) => Ok(files.contains_key(&name)),
+            Backing::Sources(files) => Ok(files.contains_key(&name)),
         }
     }
 
@@ -136,7 +160,7 @@ impl ModelFiles {
     pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         match &self.backing {
             Backing::Directory(directory) => directory.names(prefix),
-            Backing::Memory(files) => {
+            Backing::Sources(files) => {
                 let below = files.keys().filter_map(|name| name.strip_prefix(prefix));
                 below.filter(|name| !name.contains('/')).map(str::to_owned).collect()
             }
@@ -161,7 +185,7 @@ impl ModelFiles {
         let name = normalise(name)?;
         let contents = match &self.backing {
             Backing::Directory(directory) => directory.open_file(&name)?.map(Contents::File),
-            Backing::Memory(files) => files.get(&name).cloned().map(Contents::Bytes),
+            Backing::Sources(files) => files.get(&name).cloned().map(Contents::Source),
         };
         Ok(contents.map(|contents| ModelFile { name, contents }))
     }
@@ -174,10 +198,19 @@ pub(crate) struct ModelFile {
     contents: Contents,
 }
 
-#[derive(Debug)]
 enum Contents {
     File(OpenFile),
-    Bytes(Arc<Vec<u8>>),
+    Source(Arc<dyn ReadAt>),
+}
+
+/// Shows nothing of a file that the caller reads, because the caller's type need not be shown.
+impl std::fmt::Debug for Contents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Contents::File(file) => file.fmt(f),
+            Contents::Source(source) => write!(f, "{} bytes", source.size()),
+        }
+    }
 }
 
 impl ModelFile {
@@ -185,7 +218,7 @@ impl ModelFile {
     pub fn len(&self) -> u64 {
         match &self.contents {
             Contents::File(file) => file.len(),
-            Contents::Bytes(bytes) => bytes.len() as u64,
+            Contents::Source(source) => source.size(),
         }
     }
 
@@ -206,16 +239,10 @@ impl ModelFile {
             );
             return Err(Error::file(&self.name, problem));
         }
-        match &self.contents {
-            Contents::File(file) => {
-                file.read_at(offset, into).map_err(|problem| Error::file(&self.name, problem))
-            }
-            Contents::Bytes(bytes) => {
-                // The slice is within bounds, because the range was checked against the length of `bytes` above.
-                let start = offset as usize;
-                into.copy_from_slice(&bytes[start..start + into.len()]);
-                Ok(())
-            }
-        }
+        let read = match &self.contents {
+            Contents::File(file) => file.read_at(offset, into),
+            Contents::Source(source) => source.read_at(offset, into),
+        };
+        read.map_err(|problem| Error::file(&self.name, problem))
     }
 }
