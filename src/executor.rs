@@ -195,8 +195,8 @@ impl Executor {
     ///
     /// # Errors
     /// Returns the errors of [`Executor::run`].
-    pub fn start(&mut self, graph: &Graph) -> Result<Running, Error> {
-        on!(self, gpu => gpu.start(graph).map(Running::Gpu), cpu => {
+    pub async fn start(&mut self, graph: &Graph) -> Result<Running, Error> {
+        on!(self, gpu => gpu.start(graph).await.map(Running::Gpu), cpu => {
             let since = clock(cpu.trace.as_ref());
             let outcome = cpu.run(graph)?;
             lap(cpu.trace.as_mut(), since, Phase::Submit);
@@ -314,16 +314,16 @@ impl Executor {
     }
 
     /// Makes the pipelines of several graphs at once.
-    pub(crate) fn make_ahead<'a>(&mut self, graphs: impl Iterator<Item = &'a Graph>) {
-        on!(self, gpu => gpu.make_ahead(graphs), _cpu => drop(graphs));
+    pub(crate) async fn make_ahead<'a>(&mut self, graphs: impl Iterator<Item = &'a Graph>) {
+        on!(self, gpu => gpu.make_ahead(graphs).await, _cpu => drop(graphs));
     }
 
     /// Makes the given pipelines, except those that exist already.
     ///
     /// # Errors
     /// Returns [`Error::DeviceFault`] with the driver's message about a pipeline that it refuses.
-    pub(crate) fn make(&mut self, keys: &[PipelineKey]) -> Result<(), Error> {
-        on!(self, gpu => gpu.make(keys), _cpu => { let _ = keys; Ok(()) })
+    pub(crate) async fn make(&mut self, keys: &[PipelineKey]) -> Result<(), Error> {
+        on!(self, gpu => gpu.make(keys).await, _cpu => { let _ = keys; Ok(()) })
     }
 
     /// Breaks a shader. Tests use this function to check that the broken shader is detected. The CPU runs no shaders.

@@ -190,7 +190,6 @@ impl Gpu {
     }
 
     /// Returns the error for a kernel that the driver does not compile.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn refusal(&self, kernel: &str, error: &wgpu::Error) -> Error {
         match error {
             wgpu::Error::OutOfMemory { .. } => {
@@ -201,7 +200,7 @@ impl Gpu {
     }
 
     /// Returns the error for a kernel that the driver does not compile. `problem` is the driver's message.
-    pub(super) fn does_not_compile(&self, kernel: &str, problem: &str) -> Error {
+    fn does_not_compile(&self, kernel: &str, problem: &str) -> Error {
         // wgpu spreads the causes of an error over indented lines.
         let problem = problem.split_whitespace().collect::<Vec<_>>().join(" ");
         let problem = crate::error::plain(format!("kernel {kernel} does not compile: {problem}"));

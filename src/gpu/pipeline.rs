@@ -8,7 +8,9 @@ use crate::gpu::device::Gpu;
 use crate::gpu::graph::Graph;
 use crate::gpu::kernel::{Access, Kernel};
 use crate::gpu::pipeline_cache::PipelineFile;
-use crate::gpu::shader::{ShaderVariant, resolve_imports};
+use crate::gpu::shader::ShaderVariant;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::gpu::shader::resolve_imports;
 
 /// A compute pipeline and the layout of its bind group 0.
 pub(super) struct Pipeline {
@@ -58,6 +60,9 @@ pub(crate) struct Compiler {
 
 /// Pipelines that were made before a graph needs them.
 pub(crate) struct Ahead(Vec<(PipelineKey, Pipeline)>);
+
+/// A pipeline, or the driver's error about it.
+type Made = Result<Pipeline, wgpu::Error>;
 
 /// A kernel's name, and a function that edits the kernel's WGSL before it is compiled. The function gets the WGSL with
 /// imports resolved.
@@ -144,29 +149,14 @@ impl Pipelines {
         keys
     }
 
-    /// Makes the pipelines of a list that do not exist yet, on all threads of the machine.
-    pub fn make(&mut self, gpu: &Gpu, keys: Vec<PipelineKey>) -> Result<(), Error> {
+    /// Makes the pipelines of a list that do not exist yet, on all threads of the machine. A browser has one thread for
+    /// them.
+    pub async fn make(&mut self, gpu: &Gpu, keys: Vec<PipelineKey>) -> Result<(), Error> {
         let missing = self.missing(keys);
-        // In a browser, only one thread can use a device, so this thread compiles all pipelines.
-        #[cfg(target_arch = "wasm32")]
-        let made: Vec<Result<Pipeline, Error>> = missing
-            .iter()
-            .map(|key| {
-                let made = self.compiler.compile(key.kernel, &key.variant)?;
-                gpu.check("compiling", 0).map_err(|error| match error {
-                    Error::Internal(problem) => gpu.does_not_compile(key.kernel.name, &problem),
-                    error => error,
-                })?;
-                Ok(made)
-            })
-            .collect();
-        #[cfg(not(target_arch = "wasm32"))]
-        let made = crate::threads::each(&missing, missing.len(), |key| {
-            let refused = |error| gpu.refusal(key.kernel.name, &error);
-            self.compiler.compile_alone(key)?.map_err(refused)
-        });
+        let made = self.compiler.all(&missing).await;
         for (key, made) in missing.into_iter().zip(made) {
-            self.made.insert((key.kernel.name, key.variant), made?);
+            let made = made?.map_err(|error| gpu.refusal(key.kernel.name, &error))?;
+            self.made.insert((key.kernel.name, key.variant), made);
             self.unsaved = true;
         }
         gpu.check("making kernels", 0)
@@ -175,11 +165,11 @@ impl Pipelines {
 
 impl Compiler {
     /// Makes pipelines on other threads while this thread runs `here`. In a browser, only one thread can use a device,
-    /// so no pipeline is made there.
+    /// so this function makes no pipeline there, and [`Compiler::ahead`] does.
     pub fn beside<B>(&self, keys: &[PipelineKey], here: impl FnOnce() -> B) -> (Option<Ahead>, B) {
         #[cfg(not(target_arch = "wasm32"))]
         if !keys.is_empty() {
-            return crate::threads::beside(|| self.ahead(keys), here);
+            return crate::threads::beside(|| pollster::block_on(self.ahead(keys)), here);
         }
         _ = keys;
         (None, here())
@@ -187,29 +177,52 @@ impl Compiler {
 
     /// Makes pipelines, except those that the driver refuses. A refusal is not an error here: a graph that needs the
     /// pipeline tries to make it again and returns the error.
-    #[cfg(not(target_arch = "wasm32"))]
-    fn ahead(&self, keys: &[PipelineKey]) -> Ahead {
-        let compile = |key: &PipelineKey| self.compile_alone(key).ok()?.ok();
-        let made = crate::threads::each(keys, keys.len(), compile);
-        let made = keys.iter().cloned().zip(made);
-        Ahead(made.filter_map(|(key, made)| Some((key, made?))).collect())
+    pub async fn ahead(&self, keys: &[PipelineKey]) -> Ahead {
+        let made = keys.iter().cloned().zip(self.all(keys).await);
+        Ahead(made.filter_map(|(key, made)| Some((key, made.ok()?.ok()?))).collect())
     }
 
-    /// Makes one pipeline, and returns the driver's error about it. Threads that compile at the same time do not get
-    /// the errors of other threads.
-    #[cfg(not(target_arch = "wasm32"))]
-    fn compile_alone(&self, key: &PipelineKey) -> Result<Result<Pipeline, wgpu::Error>, Error> {
+    /// Makes pipelines on all threads of the machine, each with the driver's error about it. In a browser, this thread
+    /// requests all of them and then waits for them.
+    async fn all(&self, keys: &[PipelineKey]) -> Vec<Result<Made, Error>> {
+        #[cfg(not(target_arch = "wasm32"))]
+        let made = crate::threads::each(keys, keys.len(), |key| {
+            pollster::block_on(self.compile_alone(key))
+        });
+        #[cfg(target_arch = "wasm32")]
+        let made = {
+            let requested: Vec<_> = keys.iter().map(|key| self.compile_alone(key)).collect();
+            let mut made = Vec::with_capacity(requested.len());
+            for one in requested {
+                made.push(one.await);
+            }
+            made
+        };
+        made
+    }
+
+    /// Requests one pipeline, and returns the pipeline or the driver's error about it. Pipelines that are made at the same
+    /// time do not get the errors of other pipelines.
+    fn compile_alone(&self, key: &PipelineKey) -> impl Future<Output = Result<Made, Error>> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-        // An error scope catches only the errors of its own thread.
+        // An error scope catches only the errors of its own thread, until it is popped.
         let scopes = [OutOfMemory, Internal, Validation].map(|f| self.device.push_error_scope(f));
         let made = self.compile(key.kernel, &key.variant);
-        let errors = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
-        let refused = errors.fold(None, |first, error| first.or(error));
-        made.map(|made| refused.map_or(Ok(made), Err))
+        let [out_of_memory, internal, validation] = scopes;
+        let errors = (validation.pop(), internal.pop(), out_of_memory.pop());
+        async {
+            let errors = [errors.0.await, errors.1.await, errors.2.await];
+            let refused = errors.into_iter().flatten().next();
+            made.map(|made| refused.map_or(Ok(made), Err))
+        }
     }
 
     fn compile(&self, kernel: &Kernel, variant: &ShaderVariant) -> Result<Pipeline, Error> {
-        let mut source = resolve_imports(kernel.source, variant).map_err(Error::Internal)?;
+        #[cfg(not(target_arch = "wasm32"))]
+        let source = resolve_imports(kernel.source, variant);
+        #[cfg(target_arch = "wasm32")]
+        let source = crate::gpu::shader::resolve_for_browser(kernel.source, variant);
+        let mut source = source.map_err(Error::Internal)?;
         if let Some((_, edit)) = self.edit.filter(|(name, _)| *name == kernel.name) {
             source = edit(source);
         }

@@ -90,7 +90,7 @@ pub async fn differing_variants(
     let own = executor.plan();
     let same_work = |variant: &Variant| same_work(&own, storages, *variant);
     let (plain, graphs) = (same_work(&plain), variants.iter().map(same_work).collect::<Vec<_>>());
-    executor.make_ahead(graphs.iter().chain([&plain]));
+    executor.make_ahead(graphs.iter().chain([&plain])).await;
     let plain = executor.run(&plain).await?.output;
     let mut other = Vec::new();
     for (variant, graph) in variants.iter().zip(&graphs) {

@@ -63,7 +63,7 @@ pub(crate) async fn check_model(
         return Ok(());
     }
     let mut faults = Vec::new();
-    executor.make(pipelines)?;
+    executor.make(pipelines).await?;
     for storages in storages {
         let wrong = wrong_pipelines(executor, pipelines, plan, storages).await?;
         faults.extend(wrong.iter().map(KernelCheck::describe));

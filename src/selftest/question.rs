@@ -117,7 +117,8 @@ pub(super) async fn ask(
     let mut checks = Vec::with_capacity(questions.len());
     for some in questions.chunks(QUESTIONS_AT_ONCE) {
         executor
-            .make_ahead(some.iter().flat_map(|question| &question.runs).map(|(graph, _)| graph));
+            .make_ahead(some.iter().flat_map(|question| &question.runs).map(|(graph, _)| graph))
+            .await;
         for question in some {
             let check = question.ask(executor).await?;
             done(&check);

@@ -75,8 +75,8 @@ fn each_graph_in_flight_has_its_own_receipt() {
     let graphs = graphs(&executor);
     for pair in graphs.windows(2) {
         let [(_, first), (_, second)] = pair else { continue };
-        let started = [executor.start(first).unwrap(), executor.start(second).unwrap()];
-        let [one, two] = started;
+        let one = block_on(executor.start(first)).unwrap();
+        let two = block_on(executor.start(second)).unwrap();
         block_on(executor.finish(first, one)).unwrap();
         block_on(executor.finish(second, two)).unwrap();
     }

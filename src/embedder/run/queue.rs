@@ -179,7 +179,7 @@ impl Runner {
             return Ok(());
         }
         let batch = self.pack(texts.iter().map(|text| &text.borrow().tokens));
-        match runtime.start(&self.precision, &batch) {
+        match runtime.start(&self.precision, &batch).await {
             Ok(started) => {
                 pending.in_flight.push_back(InFlight { texts, started: Some((batch, started)) });
                 Ok(())

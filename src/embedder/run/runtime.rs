@@ -79,16 +79,20 @@ impl Runtime {
         precision: &Precision,
         batch: &PackedBatch,
     ) -> Result<BatchRows, Error> {
-        let started = self.start(precision, batch)?;
+        let started = self.start(precision, batch).await?;
         self.finish(model, batch, started).await
     }
 
     /// Submits a batch without waiting for it.
-    pub fn start(&mut self, precision: &Precision, batch: &PackedBatch) -> Result<Started, Error> {
+    pub async fn start(
+        &mut self,
+        precision: &Precision,
+        batch: &PackedBatch,
+    ) -> Result<Started, Error> {
         let since = self.executor.clock();
         let graph = self.graph(precision, batch);
         self.executor.lap(since, Phase::Pack);
-        let running = self.executor.start(&graph.graph)?;
+        let running = self.executor.start(&graph.graph).await?;
         Ok(Started { graph, running, reopened: self.reopened })
     }
 

@@ -124,14 +124,13 @@ impl Executor {
         self.pipelines.adopt(ahead);
     }
 
-    /// Makes the pipelines of several graphs at once, on all threads of the machine. If the driver refuses a pipeline,
-    /// the error is returned later, when a graph that needs the pipeline runs.
-    pub(crate) fn make_ahead<'a>(&mut self, graphs: impl Iterator<Item = &'a Graph>) {
+    /// Makes the pipelines of several graphs at once. If the driver refuses a pipeline, the error is returned later,
+    /// when a graph that needs the pipeline runs.
+    pub(crate) async fn make_ahead<'a>(&mut self, graphs: impl Iterator<Item = &'a Graph>) {
         if !self.gpu.is_noop() {
             let keys = self.pipelines.missing(pipelines_of(graphs));
-            if let (Some(ahead), ()) = self.compiler().beside(&keys, || ()) {
-                self.adopt(ahead);
-            }
+            let ahead = self.compiler().ahead(&keys).await;
+            self.adopt(ahead);
         }
     }
 
@@ -165,8 +164,8 @@ impl Executor {
     ///
     /// # Errors
     /// Returns [`Error::DeviceFault`] with the driver's message about a pipeline that it refuses.
-    pub(crate) fn make(&mut self, keys: &[PipelineKey]) -> Result<(), Error> {
-        self.pipelines.make(&self.gpu, keys.to_vec())
+    pub(crate) async fn make(&mut self, keys: &[PipelineKey]) -> Result<(), Error> {
+        self.pipelines.make(&self.gpu, keys.to_vec()).await
     }
 
     /// Frees every buffer of a lost device.
@@ -183,7 +182,7 @@ impl Executor {
     /// Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`]. Returns [`Error::DeviceFault`] if the driver refuses a
     /// pipeline, or [`Error::Internal`] if it refuses a command.
     pub async fn run(&mut self, graph: &Graph) -> Result<Outcome, Error> {
-        let running = self.start(graph)?;
+        let running = self.start(graph).await?;
         self.finish(graph, running).await
     }
 
@@ -192,7 +191,7 @@ impl Executor {
     ///
     /// # Errors
     /// Returns the errors of [`Executor::run`].
-    pub fn start(&mut self, graph: &Graph) -> Result<Running, Error> {
+    pub async fn start(&mut self, graph: &Graph) -> Result<Running, Error> {
         self.gpu.check("work before a batch", 0)?;
         if self.tokens_that_fit.is_some_and(|most| graph.tokens > most) {
             return Err(self.gpu.out_of_memory("a batch", 0));
@@ -203,7 +202,7 @@ impl Executor {
         let report = self.next_report(graph);
         self.grow(graph, &slots, &report)?;
         let since = self.lap(since, Phase::Upload);
-        self.pipelines.make(&self.gpu, pipelines_of(std::iter::once(graph)))?;
+        self.pipelines.make(&self.gpu, pipelines_of(std::iter::once(graph))).await?;
         let mut since = self.lap(since, Phase::Pipelines);
         let mut stamps = self.stamps(graph)?;
         let output =

@@ -25,7 +25,7 @@ impl Executor {
         let slots = graph.slots();
         let report = self.next_report(graph);
         self.grow(graph, &slots, &report)?;
-        self.pipelines.make(&self.gpu, pipelines_of(std::iter::once(graph)))?;
+        self.pipelines.make(&self.gpu, pipelines_of(std::iter::once(graph))).await?;
         let report_buffer = self.named["report"].clone();
         let mut encoder = self.encoder();
         self.clear(&mut encoder, graph, &slots, &report)?;
