@@ -55,6 +55,7 @@ pub use multi_vector::{
 pub use options::{EmbedOptions, EmbedTask, OnTooLong};
 pub use report::inspect::{DispatchSummary, Inspection, TensorSummary};
 pub use rerank::{Ranked, RerankOptions, Reranker, RerankerBuilder, Scores};
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use run::Prepared;
 #[cfg(test)]
 pub(crate) use run::RunCounts;

@@ -201,8 +201,8 @@ impl Compiler {
         made
     }
 
-    /// Requests one pipeline, and returns the pipeline or the driver's error about it. Pipelines that are made at the same
-    /// time do not get the errors of other pipelines.
+    /// Requests one pipeline, and returns the pipeline or the driver's error about it. Pipelines that are made at the
+    /// same time do not get the errors of other pipelines.
     fn compile_alone(&self, key: &PipelineKey) -> impl Future<Output = Result<Made, Error>> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
         // An error scope catches only the errors of its own thread, until it is popped.
