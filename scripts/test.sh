@@ -154,5 +154,16 @@ else
     skipped="${skipped:+$skipped; }the Python package (there is no python3)"
 fi
 
+# The npm package takes minutes to build, so this script only compiles its crate, and only with a compiler that is there.
+# shellcheck source=scripts/cross.sh
+. "$ROOT/scripts/cross.sh"
+if [ -d "$CROSS_DIR/usr/lib/rustlib/wasm32-unknown-unknown/lib" ] ||
+    { have rustup && rustup target list --installed | grep -qx wasm32-unknown-unknown; }; then
+    step "wasm32: the library and the crate of the npm package" scripts/web.sh check
+else
+    skipped="${skipped:+$skipped; }wasm32 (the compiler has no standard library for it)"
+fi
+skipped="${skipped:+$skipped; }the npm package in Node and in Chromium (run scripts/web.sh)"
+
 step "benches, each once" cargo test --locked --all-features --benches
 current=end
