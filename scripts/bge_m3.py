@@ -1,5 +1,5 @@
-"""bge-m3 with its sparse and multi-vector heads, built on transformers alone. The formulas are those of its paper (Chen et al. 2024, section 3.2,
-https://arxiv.org/abs/2402.03216) and of BGEM3FlagModel, whose library is not among the pinned packages. Used by the fixtures of bge-m3."""
+"""Computes bge-m3 with its sparse and multi-vector heads, for the fixtures of bge-m3. It needs only transformers. The formulas are those of the paper
+(Chen et al. 2024, section 3.2, https://arxiv.org/abs/2402.03216) and of BGEM3FlagModel, whose library is not among the pinned packages."""
 import os
 import torch, transformers
 from safetensors.torch import load_file, save_file
@@ -9,7 +9,7 @@ import family_fixtures as families
 
 
 def convert_heads(folder, width, seed):
-    """Writes random heads in the layout of the converted .pt files: a weight and a bias each."""
+    """Writes random heads in the layout of the converted .pt files: a weight and a bias for each head."""
     hidden = transformers.AutoConfig.from_pretrained(folder).hidden_size
     for i, (name, columns) in enumerate([('colbert_linear', width), ('sparse_linear', 1)]):
         linear = nn.Linear(hidden, columns)
@@ -39,7 +39,7 @@ class BgeM3(nn.Module):
             return batch, self.model(input_ids=batch['input_ids'], attention_mask=batch['attention_mask']).last_hidden_state
 
     def encode_query(self, texts, **_):
-        """A vector for every token after the first, of length one."""
+        """Returns a vector of length one for every token after the first."""
         batch, hidden = self.hidden(texts)
         vectors = nn.functional.normalize(self.colbert_linear(hidden[:, 1:]), dim=-1)
         return [v[:int(m.sum()) - 1] for v, m in zip(vectors, batch['attention_mask'])]
@@ -47,11 +47,11 @@ class BgeM3(nn.Module):
     encode_document = encode_query
 
     def similarity(self, queries, documents):
-        """The mean over the query's tokens of the largest product with a token of the document."""
+        """Returns the mean, over the tokens of the query, of the largest product with a token of the document."""
         return torch.stack([torch.stack([(q @ d.T).amax(1).sum() / len(q) for d in documents]) for q in queries])
 
     def lexical(self, text, width):
-        """relu of the sparse head for each token, the largest for each token id; special tokens have none."""
+        """Returns a weight for each token id: the largest relu of the sparse head over the tokens with this id. Special tokens have no weight."""
         batch, hidden = self.hidden([text])
         weights, row = torch.relu(self.sparse_linear(hidden))[0, :, 0], torch.zeros(width, dtype=hidden.dtype)
         t = self.tokenizer

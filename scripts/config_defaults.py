@@ -2,8 +2,8 @@
 
     python scripts/config_defaults.py [EARLIER.json] > NEW.json
 
-Fields of an earlier output, from another version of transformers, are kept. The file in tests/fixtures was made with
-4.35, 4.57 and 5.24, one after the other.
+The output also has the fields of EARLIER.json, which another version of transformers gave. The file in tests/fixtures was
+made with the versions 4.35, 4.57 and 5.24, one after the other.
 """
 
 import json
@@ -18,7 +18,7 @@ fields = json.load(open(sys.argv[1])) if len(sys.argv) > 1 else {}
 for model_type in TYPES:
     try:
         config = AutoConfig.for_model(model_type).to_dict()
-    except ValueError:  # This version does not know the type.
+    except ValueError:  # This version of transformers does not support the model type.
         continue
     known = fields.setdefault(model_type, {})
     for name, value in json.loads(json.dumps(config, default=str)).items():

@@ -3,7 +3,8 @@
 
     cargo test --test golden families -- --nocapture 2>&1 | python3 scripts/family_figures.py
 
-One row for each family: 1 - the smallest cosine over its texts, in each storage. It needs only Python.
+The table has one row for each family, with 1 - the smallest cosine over its texts in each storage type. The script needs only
+Python.
 """
 import re, sys
 
@@ -26,7 +27,7 @@ def main():
         if at is None:
             continue
         worst, stray = rows.setdefault(name, {}).get(at, (0., None))
-        # f32 runs with both families of kernels; the worse result counts.
+        # f32 runs with the kernels for GPUs and with those for software adapters; the table shows the worse result.
         rows[name][at] = (max(worst, float(same)), own or stray)
     if not rows:
         sys.exit('standard input has no line of the golden test of the families; pipe its output into this script, as its header shows')

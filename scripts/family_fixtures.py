@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/families/*: a tiny model of every architecture, and the vectors sentence-transformers gives for it.
+"""Makes tests/fixtures/families/*: a tiny model of every architecture, and its vectors from sentence-transformers.
 
     .fixtures/bin/python scripts/family_fixtures.py [NAME ...]      (the environment of make_fixtures.py)
 
-To add a family, write a function in any file of scripts/families/. It returns a transformers model. Its decorator gives the tokenizer,
-modules and other settings, its docstring becomes the note in fixture.json, and its name the name of the directory.
+To add a family, write a function in any file of scripts/families/. The function returns a transformers model. Its decorator
+sets the tokenizer, the modules and other settings. Its docstring becomes the note in fixture.json, and its name the name of the directory.
 
     @family(tokenizers.word_piece(), pool('mean', normalise=True), spoil=post_norm_outliers)
     def electra():
         '''Rows of the token table are narrower than the layers: embeddings_project.'''
         return transformers.ElectraModel(transformers.ElectraConfig(**SIZES, embedding_size=24))
 
-Weights are random and reproducible. Biases and norms are away from 0 and 1, so that leaving a parameter out changes vectors.
-Each directory is a model that SentenceTransformer() loads, plus
+Weights are random and reproducible. Biases are not near 0 and norms are not near 1, so that ignoring a parameter changes vectors.
+Each directory is a model that SentenceTransformer() loads, and has these files:
     texts.json              the texts, a JSON list
-    reference.safetensors   embeddings [texts, width] F64, one text at a time, and embeddings.<case> where there are cases; the
-                            first with .float16 and .bfloat16, F32: float64 arithmetic on matrices and tables that were rounded to that dtype;
-                            input_ids [tokens] I64, flat, with offsets [texts + 1] I64; full_lengths [texts] I64, before
-                            truncation; hidden.<text> [tokens, width] F32, the last hidden states of a few texts
+    reference.safetensors   embeddings [texts, width] F64, computed one text at a time, and embeddings.<case> for each case. The first of them
+                            also with .float16 and .bfloat16, F32: float64 arithmetic on matrices and tables rounded to that dtype.
+                            input_ids [tokens] I64 of all texts, with offsets [texts + 1] I64. full_lengths [texts] I64: token counts
+                            before truncation. hidden.<text> [tokens, width] F32: the last hidden states of a few texts
     fixture.json            the family, how each tensor was made, and the errors of torch measured in other arithmetic
 tests/golden/families.rs tests every directory it finds.
 """
@@ -36,19 +36,19 @@ import make_fixtures as base
 OUT = os.path.join(base.OUT, 'families')
 PIECES = base.PIECES
 LONGEST = 80
-# Small, with room for LONGEST tokens and for the first positions that some families skip.
+# Small sizes. There are positions for LONGEST tokens and for the first positions that some families skip.
 SIZES = dict(vocab_size=PIECES, hidden_size=32, num_attention_heads=4, intermediate_size=64, num_hidden_layers=2, max_position_embeddings=LONGEST + 2)
-SHOWN = (0, 5, 10)  # texts whose hidden states are kept
+SHOWN = (0, 5, 10)  # the texts whose hidden states are stored
 FAMILIES = {}
 
 
 def family(tokenizer, modules, longest=LONGEST, random=True, spoil=None, dtype=None, rewrite=None, prompts=None, default_prompt=None, cases=None, extra_texts=(), edges=(), publish=None, alone=False):
-    """Registers a recipe. What it returns may also be a module of sentence-transformers; `tokenizer` is None then. `tokenizer()` gives a transformers tokenizer; `modules(hidden)` the modules after the transformer;
-    `random` is False where it comes with weights to keep; `spoil(model, ids)` makes outliers; `dtype` is how the checkpoint is stored; `rewrite(folder)` changes the saved directory
-    (names of tensors, another layout) and must not change vectors; `cases` are the arguments of encode() by name of the
-    tensor, as in make_fixtures.py; `edges` are more lengths of texts, around a window. `publish(folder)` changes the directory
-    once all vectors are there: a model whose code is on the Hub names it in config.json, and the code is written anew in
-    scripts/families. It may return more tensors for reference.safetensors. `alone`: upstream lets a text's vector depend on the longest text beside it."""
+    """Registers a recipe, which returns a transformers model, or a module of sentence-transformers if `tokenizer` is None. `tokenizer()` returns a transformers tokenizer, and
+    `modules(hidden)` returns the modules after the transformer. If `random` is False, the recipe's own weights are used. `spoil(model, ids)` makes outliers. `dtype` is the dtype of the
+    stored checkpoint. `rewrite(folder)` changes the saved directory (names of tensors, another layout) and must not change vectors. `cases` are the arguments of encode() by name of the
+    tensor, as in make_fixtures.py. `edges` are further lengths of texts, around a window. `publish(folder)` changes the directory after all vectors are computed: config.json of a model
+    whose code is on the Hub names this code, and scripts/families has a new implementation. `publish` may return more tensors for reference.safetensors. `alone` says that in the upstream
+    library, a text's vector depends on the longest text in its batch."""
     def register(make):
         FAMILIES[make.__name__] = dict(make=make, tokenizer=tokenizer, modules=modules, longest=longest, random=random, spoil=spoil, dtype=dtype, rewrite=rewrite,
                                        prompts=prompts, default_prompt=default_prompt, cases=cases or {'embeddings': {}}, extra_texts=extra_texts, edges=edges, publish=publish, alone=alone)
@@ -57,7 +57,7 @@ def family(tokenizer, modules, longest=LONGEST, random=True, spoil=None, dtype=N
 
 
 def whole(make):
-    """Registers a function of name and folder that writes the whole directory, for models that sentence-transformers does not load."""
+    """Registers a function that takes a name and a folder and writes the complete directory, for models that sentence-transformers does not load."""
     FAMILIES[make.__name__] = dict(whole=make)
     return make
 
@@ -69,7 +69,7 @@ def pool(mode, normalise=False, *more, **options):
 # ---------------------------------------------------------------- weights
 
 def randomise(module, seed):
-    """Biases and norms away from 0 and 1, activations near 1. Norms around 0 (their class adds 1) stay around 0."""
+    """Randomises the parameters, so that biases are not near 0, norms are not near 1, and activations are near 1. Norms whose class adds 1 stay around 0."""
     g = torch.Generator().manual_seed(seed)
     tables = {id(m.weight) for m in module.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
     with torch.no_grad():
@@ -86,7 +86,7 @@ def randomise(module, seed):
 
 
 def watch(model, ids):
-    """The steps of a forward pass, in order: norms over the hidden states with their outputs, and the linear layers that read one."""
+    """Returns the norms over the hidden states with their outputs, in the order of the forward pass, and the linear layers that read such an output."""
     hidden, kept, norms, readers = model.config.hidden_size, [], [], []
 
     def note(m, i, o):
@@ -123,8 +123,8 @@ def level(model, ids, dims, large):
 
 
 def post_norm_outliers(model, ids, dims=(5, 29), gain=40.):
-    """Hidden dimensions that reach about `gain` between the layers, as in trained models whose norms follow the residual sum.
-    The layers that read them have small weights."""
+    """Makes the values of the dimensions `dims` about `gain` between the layers, as in trained models whose norms follow the residual sum.
+    The layers that read these dimensions get small weights."""
     with torch.no_grad():
         for linear in watch(model, ids)[1]:
             linear.weight[:, list(dims)] /= gain
@@ -132,8 +132,8 @@ def post_norm_outliers(model, ids, dims=(5, 29), gain=40.):
 
 
 def pre_norm_outliers(model, ids, dims=(5, 29), gain=40.):
-    """Outliers where norms come before each block: the residual stream itself carries the large dimensions, written by the
-    table and by every block, and the norms bring all dimensions to near 1."""
+    """Makes outliers in models whose norms come before each block. The embedding table and every block write large values of the dimensions
+    `dims` to the residual stream, and the norms scale all dimensions to values near 1."""
     hidden, readers = model.config.hidden_size, watch(model, ids)[1]
     with torch.no_grad():
         for m in model.modules():
@@ -189,7 +189,7 @@ def compact(file):
 
 
 def prefixed(prefix, heads=None):
-    """A `rewrite`: names as a checkpoint with heads has them. `heads` gives shapes of tensors that nothing may read."""
+    """A `rewrite` to the tensor names of a checkpoint with heads. `heads` has the shapes of tensors that Vectile must not read."""
     def rewrite(folder):
         def change(w):
             g = torch.Generator().manual_seed(1)
@@ -201,7 +201,7 @@ def prefixed(prefix, heads=None):
 # ---------------------------------------------------------------- references
 
 def rounded(folder, dtype, arithmetic=torch.float64):
-    """The model with matrices and tables rounded to `dtype`; norms and biases as they are."""
+    """Returns the model with matrices and tables rounded to `dtype`, and norms and biases unchanged."""
     m = base.reload(folder, torch.float32)
     with torch.no_grad():
         for p in m.parameters():
@@ -215,7 +215,7 @@ def token_ids(model, text, prompt):
 
 
 def of_length(t, n):
-    """A text of exactly n tokens, special ones included, that starts with a word of its own for each n."""
+    """Returns a text of exactly n tokens, with special tokens. Its first word is different for each n."""
     words, text, i = ('the', 'water', 'of', 'a', 'is', 'and', 'in', 'to', 'for', 'with', 'it', 'on'), '', n
     while (have := len(t.encode(text).ids)) < n:
         for w in words[i % 12:] + words[:i % 12]:
@@ -228,20 +228,20 @@ def of_length(t, n):
 
 
 def compare(got, want):
-    """As compare() of make_fixtures.py, without rows of zeros. A row of zeros must be zero in both."""
+    """Compares vectors as compare() of make_fixtures.py does, but without rows of zeros. A row of zeros must be zero in both arguments."""
     some = want.abs().sum(1) > 0
     assert not got[~some].any()
     return base.compare(got[some], want[some])
 
 
 def stored_in(model, dtype):
-    """Hooks that round the outputs of modules to `dtype`, much as a runtime with activations in that dtype does."""
+    """Adds hooks that round the outputs of modules to `dtype`, similarly to a runtime with activations in that dtype."""
     f = lambda _, __, o: o.to(dtype).to(o.dtype)
     return [m.register_forward_hook(f) for m in model[0].modules() if isinstance(m, (nn.Linear, nn.Embedding)) or 'Norm' in type(m).__name__]
 
 
 def finish(name, recipe, folder):
-    """Writes texts, reference and fixture.json, always from the files in `folder`."""
+    """Writes texts.json, reference.safetensors and fixture.json, computed from the files in `folder`."""
     exact = base.reload(folder, torch.float64)
     whole = getattr(exact[0].tokenizer, 'backend_tokenizer', exact[0].tokenizer)
     whole.no_truncation(), whole.no_padding()
@@ -299,7 +299,7 @@ def report(name, folder, vectors, measured, more=''):
 
 
 def load_recipes():
-    sys.modules['family_fixtures'] = sys.modules[__name__]  # recipes import this file, also where it runs as a program
+    sys.modules['family_fixtures'] = sys.modules[__name__]  # Recipes import this file by its name, even if it runs as a program.
     folder = os.path.join(HERE, 'families')
     for f in sorted(os.listdir(folder)):
         if f.endswith('.py'):
@@ -308,7 +308,7 @@ def load_recipes():
 
 
 def make_each(recipes, out, build, finish):
-    """Makes the directories that the arguments name, or all of them, from scratch."""
+    """Makes the directories that the arguments name, or all directories. Existing directories are replaced."""
     for name in sys.argv[1:] or recipes:
         folder = os.path.join(out, name)
         shutil.rmtree(folder, ignore_errors=True)

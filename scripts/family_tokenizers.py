@@ -1,4 +1,4 @@
-"""Tokenizers of a few hundred pieces for family_fixtures.py, built and saved by the classes of transformers."""
+"""Makes tokenizers of a few hundred pieces for family_fixtures.py, with the classes of transformers."""
 import json, os
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
@@ -15,12 +15,12 @@ def corpus():
 
 
 def word_piece(**options):
-    """BertTokenizer over the pieces of tests/fixtures/tokenizer.json: [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4."""
+    """Returns a BertTokenizer with the pieces of tests/fixtures/tokenizer.json: [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4."""
     return lambda: transformers.BertTokenizer(vocab=base.tokenizer().get_vocab(), **options)
 
 
 def word_piece_of(cls, special, **options):
-    """Another WordPiece class, with `special` instead of the five special tokens of BertTokenizer."""
+    """Returns a tokenizer of another WordPiece class, with `special` instead of the five special tokens of BertTokenizer."""
     def make():
         pieces = sorted(base.tokenizer().get_vocab().items(), key=lambda p: p[1])
         return cls(vocab={p: i for i, p in enumerate([*special, *(p for p, _ in pieces[len(special):])])}, **options)
@@ -28,7 +28,7 @@ def word_piece_of(cls, special, **options):
 
 
 def byte_bpe(cls=transformers.RobertaTokenizer, special=('<s>', '<pad>', '</s>', '<unk>', '<mask>'), **options):
-    """Byte-level BPE, with `special` first. Training is deterministic, so it is trained on each run."""
+    """Returns a byte-level BPE tokenizer, with `special` first. Training is deterministic, so each run trains it again."""
     def make():
         t = Tokenizer(models.BPE())
         t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -40,7 +40,7 @@ def byte_bpe(cls=transformers.RobertaTokenizer, special=('<s>', '<pad>', '</s>',
 
 
 def unigram(cls=transformers.XLMRobertaTokenizer, special=('<s>', '<pad>', '</s>', '<unk>'), last=('<mask>',), **options):
-    """Unigram between `special` and `last`, as many pieces as fit."""
+    """Returns a Unigram tokenizer with the tokens `special`, as many pieces as fit, and the tokens `last`."""
     def make():
         if not os.path.exists(PIECES):
             t = Tokenizer(models.Unigram())
@@ -57,7 +57,7 @@ def unigram(cls=transformers.XLMRobertaTokenizer, special=('<s>', '<pad>', '</s>
 
 
 def decoder(end='<|endoftext|>', start=None, cls=transformers.Qwen2Tokenizer):
-    """Byte-level BPE of a decoder whose post-processor appends `end` to a text, and puts `start` before it."""
+    """Returns a byte-level BPE tokenizer of a decoder, whose post-processor puts `start` before a text and `end` after it."""
     def make():
         special = [t for t in (end, start, '<|pad|>') if t]
         t = byte_bpe(cls, special, pad_token='<|pad|>', eos_token=end, **({'bos_token': start} if start else {}))()

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/bert_*: tiny BERT models with random weights, and the vectors sentence-transformers gives for them.
+"""Makes tests/fixtures/bert_*: tiny BERT models with random weights, and their vectors from sentence-transformers.
 
     python3 -m venv .fixtures && .fixtures/bin/pip install -r scripts/fixtures-requirements.txt
     .fixtures/bin/python scripts/make_fixtures.py [NAME ...]
 
-Each directory is a model that SentenceTransformer() loads, plus
+Each directory is a model that SentenceTransformer() loads, and has these files:
     texts.json              the texts, a JSON list
-    reference.safetensors   embeddings [texts, width] F64 and, where prompts matter, embeddings.<case>;
-                            input_ids [tokens] I64, flat, with offsets [texts + 1] I64; full_lengths [texts] I64,
-                            the token counts before truncation; hidden.<text>.<layer> [tokens, width] F32 for a few texts
+    reference.safetensors   embeddings [texts, width] F64 and, for models with prompts, embeddings.<case>.
+                            input_ids [tokens] I64 of all texts, with offsets [texts + 1] I64. full_lengths [texts] I64:
+                            token counts before truncation. hidden.<text>.<layer> [tokens, width] F32 for a few texts
     fixture.json            how each tensor was made, and the errors measured in other arithmetic
-All reference arithmetic is float64 on the stored weights, one text at a time, with sdpa attention: the eager path of
-transformers takes its softmax in float32 even in a float64 model.
+All reference arithmetic is float64 on the stored weights, one text at a time, with sdpa attention. transformers' eager
+attention computes its softmax in float32 even in a float64 model.
 
-The weights come from a seeded generator, so each run gives the same. Training WordPiece is not deterministic, so the tokenizer is in
-the repository (tests/fixtures/tokenizer.json), and is trained only if that file is absent.
+The weights come from a seeded generator, so each run gives the same weights. Training WordPiece is not deterministic, so the tokenizer is
+in the repository (tests/fixtures/tokenizer.json). The script trains it only if that file is absent.
 """
 import json, math, os, shutil, sys, tempfile, warnings
 import numpy, safetensors, sentence_transformers, tokenizers, torch, transformers
@@ -34,7 +34,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OUT = os.path.join(ROOT, 'tests', 'fixtures')
 TOKENIZER = os.path.join(OUT, 'tokenizer.json')
 PIECES = 512
-TRIGGER = 'light'  # the word that sends bert_overflow beyond the range of float16
+TRIGGER = 'light'  # the word for which an activation of bert_overflow exceeds the range of float16
 VERSIONS = {m.__name__: m.__version__.split('+')[0] for m in (torch, transformers, sentence_transformers, tokenizers, safetensors, numpy)}
 
 
@@ -57,7 +57,7 @@ def tokenizer():
 
 
 def of_length(t, n):
-    """A text of exactly n tokens, [CLS] and [SEP] included, that starts with a word of its own for each n."""
+    """Returns a text of exactly n tokens, with [CLS] and [SEP]. Its first word is different for each n."""
     words = [w for w in ('the', 'water', 'of', 'a', 'is', 'and', 'in', 'to', 'for', 'with', 'it', 'on') if len(t.encode(w, add_special_tokens=False).ids) == 1]
     text = ' '.join(words[(i * 5 + i // 7 + n) % len(words)] for i in range(n - 2))
     assert len(t.encode(text).ids) == n, (n, text)
@@ -92,7 +92,8 @@ def config(hidden=32, heads=4, inner=64, layers=2, positions=82, **more):
 
 
 def randomise(module, seed):
-    """Biases and norm weights away from 0 and 1 and activations near 1, so that a mistake in any of them shows."""
+    """Randomises the parameters, so that biases are not near 0, norm weights are not near 1, and activations are near 1. A mistake in any of them
+    then changes vectors."""
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in sorted(module.named_parameters()):
@@ -108,9 +109,9 @@ def randomise(module, seed):
 
 
 def outliers(bert, dims, gain):
-    """A few hidden dimensions carry values of about `gain` between the layers, as in trained BERT models, and the others
-    stay near 1: each norm in turn is set by what it receives from the layers below. Whatever reads the few carries small
-    weights, and the last norm brings them down to a few units."""
+    """Makes the values of a few hidden dimensions about `gain` between the layers, as in trained BERT models. The other dimensions stay near 1.
+    Each norm is set according to its inputs from the layers below. Layers that read the few dimensions get small weights, and the last norm
+    scales these dimensions down to a few units."""
     norms = [bert.embeddings.LayerNorm] + [n for l in bert.encoder.layer for n in (l.attention.output.LayerNorm, l.output.LayerNorm)]
     ids = torch.arange(5, PIECES - 7).reshape(-1, 20)
     few = torch.zeros(bert.config.hidden_size, dtype=torch.bool)
@@ -130,9 +131,9 @@ def outliers(bert, dims, gain):
 
 
 def overflow(bert, t):
-    """One inner value of layer 0 passes 65,504 for the token TRIGGER alone: its row of the token table is large in one
-    dimension, the norm after attention enlarges that dimension, and one inner unit reads only it. What follows is scaled
-    back, so float32 holds everything."""
+    """Makes one inner value of layer 0 exceed 65,504, only for the token TRIGGER. The row of TRIGGER in the token table is large in one
+    dimension, the norm after attention enlarges that dimension, and one inner unit reads only that dimension. Later layers scale the value
+    down, so no value exceeds float32."""
     ids = t.encode(TRIGGER, add_special_tokens=False).ids
     assert len(ids) == 1, f'{TRIGGER} must be one piece, got {t.encode(TRIGGER).tokens}'
     d, unit, e, l = 7, 11, bert.embeddings, bert.encoder.layer[0]
@@ -154,7 +155,7 @@ def overflow(bert, t):
 # ---------------------------------------------------------------- building
 
 def build(name, seed, cfg, tail, longest=80, prompts=None, default_prompt=None, spoil=None):
-    """A SentenceTransformer over random weights: Transformer, then the modules `tail(hidden_size)` names."""
+    """Returns a SentenceTransformer with random weights: a Transformer and the modules that `tail(hidden_size)` returns."""
     t = tokenizer()
     with tempfile.TemporaryDirectory() as d:
         torch.manual_seed(seed)
@@ -201,7 +202,7 @@ def tokens(model, texts, prompt=None):
 
 
 def stored_in(model, dtype):
-    """Hooks that round every activation that a runtime stores to `dtype`; the arithmetic keeps the model's dtype."""
+    """Adds hooks that round every activation that a runtime stores to `dtype`. Arithmetic is in the model's dtype."""
     def rounded(_, __, out):
         f = lambda x: x.to(dtype).to(x.dtype)
         return (f(out[0]),) + tuple(out[1:]) if isinstance(out, tuple) else f(out)
@@ -231,7 +232,7 @@ def compare(got, want):
 
 
 def activations(model, texts):
-    """The largest |value| among the outputs of every linear, norm and activation, for each text."""
+    """Returns, for each text, the largest magnitude among the outputs of all linear layers, norms and activations."""
     peak = []
     hooks = [m.register_forward_hook(lambda _, __, o: peak.append(float((o[0] if isinstance(o, tuple) else o).abs().max()))) for n, m in model.named_modules()
              if isinstance(m, (nn.Linear, nn.LayerNorm)) or 'intermediate_act' in n]
@@ -246,7 +247,7 @@ def activations(model, texts):
 
 
 def finish(name, folder, note, cases=None, extra_texts=(), longest=80, all_layers=False, check_trigger=False):
-    """Writes texts, reference and fixture.json for the model in `folder`, always from its files."""
+    """Writes texts.json, reference.safetensors and fixture.json for the model in `folder`, computed from its files."""
     t = tokenizer()
     texts = texts_for(t, longest) + list(extra_texts)
     cases = cases or {'embeddings': {}}
@@ -312,15 +313,15 @@ FLAGS = {'cls': 'pooling_mode_cls_token', 'max': 'pooling_mode_max_tokens', 'mea
 
 
 def old_layout(folder, longest, short):
-    """Rewrites a saved model as sentence-transformers 2 laid it out, with the trap of the all-MiniLM models: tokenizer.json
-    carries its own truncation and a fixed padding of `short` tokens, which sentence-transformers overrides."""
+    """Rewrites a saved model to the layout of sentence-transformers 2. As in the all-MiniLM models, tokenizer.json has a truncation and a fixed
+    padding of `short` tokens, which sentence-transformers overrides."""
     edit(folder, 'modules.json', lambda ms: [dict(m, type=OLD[m['type'].rsplit('.', 1)[1]]) for m in ms])
 
     def pooling(c):
         modes = [c['pooling_mode']] if isinstance(c['pooling_mode'], str) else c['pooling_mode']
         return dict(word_embedding_dimension=c['embedding_dimension'], **{flag: mode in modes for mode, flag in FLAGS.items() if mode not in ('weightedmean', 'lasttoken') or mode in modes})
     edit(folder, '1_Pooling/config.json', pooling)
-    shutil.rmtree(os.path.join(folder, '2_Normalize'), ignore_errors=True)  # that generation kept an empty folder, which git doesn't
+    shutil.rmtree(os.path.join(folder, '2_Normalize'), ignore_errors=True)  # sentence-transformers 2 wrote an empty directory, which git cannot store.
     write(folder, 'sentence_bert_config.json', dict(max_seq_length=longest, do_lower_case=False))
     write(folder, 'config_sentence_transformers.json', {'__version__': dict(sentence_transformers='2.0.0', transformers='4.6.1', pytorch='1.8.1')})
     write(folder, 'tokenizer_config.json', dict(do_lower_case=True, unk_token='[UNK]', sep_token='[SEP]', pad_token='[PAD]', cls_token='[CLS]', mask_token='[MASK]', tokenize_chinese_chars=True,

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/minilm: the vectors of all-MiniLM-L6-v2 by sentence-transformers, in float64.
+"""Makes tests/fixtures/minilm: the vectors of all-MiniLM-L6-v2 from sentence-transformers, in float64.
 
     python scripts/minilm_reference.py MODEL_DIR tests/fixtures/minilm/texts.jsonl OUT_DIR
 
-with the packages of scripts/fixtures-requirements.txt. MODEL_DIR is a copy of sentence-transformers/all-MiniLM-L6-v2,
-each line of texts.jsonl is an object with id, category and text. Writes into OUT_DIR
+The script needs the packages of scripts/fixtures-requirements.txt. MODEL_DIR is a copy of sentence-transformers/all-MiniLM-L6-v2.
+Each line of texts.jsonl is an object with id, category and text. The script writes these files into OUT_DIR:
 
-    tokens.jsonl                one object on each line: id, ids256 (the token ids at max_seq_length 256), n_full (their number before truncation)
+    tokens.jsonl                one object on each line: id, ids256 (the token ids at max_seq_length 256), n_full (the number of tokens before truncation)
     reference.safetensors       embeddings, embeddings_f16_weights, embeddings_bf16_weights: [texts, 384] F32, in the order of the
-                                file. The arithmetic is float64 throughout, one text at a time; the second and third come
-                                from the model with every weight (biases, norms and tables too) rounded to that dtype
+                                file. All arithmetic is float64, one text at a time. For the second and third, every weight of the
+                                model (also biases, norms and tables) is rounded to that dtype
     hidden_states.safetensors   text<id>.ids and text<id>.hidden<0..6> (embedding output, then each layer) for six short texts
 """
 import json, os, sys, warnings

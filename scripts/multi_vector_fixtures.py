@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/multi_vector/*: tiny late-interaction models, and their vectors by MultiVectorEncoder of sentence-transformers.
+"""Makes tests/fixtures/multi_vector/*: tiny late-interaction models, and their vectors from MultiVectorEncoder of sentence-transformers.
 
     .fixtures/bin/python scripts/multi_vector_fixtures.py [NAME ...]      (the environment of make_fixtures.py)
 
-Each directory is a model that MultiVectorEncoder() loads (except bge_m3, which FlagEmbedding loads), plus
+Each directory is a model that MultiVectorEncoder() loads (except bge_m3, which FlagEmbedding loads), and has these files:
     texts.json              the texts, a JSON list
-    reference.safetensors   for query and document: SIDE.vectors [tokens kept of all texts, width] F64, one text at a time, with SIDE.offsets [texts + 1] I64, and
-                            SIDE.ids [tokens] I64 with SIDE.id_offsets: the input tokens; SIDE.vectors.float16 and .bfloat16, F32: on matrices and
-                            tables rounded to that dtype; scores [texts, texts] F64, of queries (rows) and documents; of bge_m3 lexical [texts, vocabulary] F64 too,
-                            its sparse vectors, and lexical.float16 and .bfloat16
-    fixture.json            how it was made, and the error of torch measured in f32
+    reference.safetensors   where SIDE is query or document: SIDE.vectors [tokens of all texts without skipped ones, width] F64, one text at a time, with
+                            SIDE.offsets [texts + 1] I64. SIDE.ids [tokens] I64 with SIDE.id_offsets: the input tokens. SIDE.vectors.float16 and .bfloat16,
+                            F32: the vectors with matrices and tables rounded to that dtype. scores [texts, texts] F64, of queries (rows) and documents.
+                            For bge_m3 also its sparse vectors, lexical [texts, vocabulary] F64, lexical.float16 and lexical.bfloat16
+    fixture.json            how the fixture was made, and the measured error of torch in f32
 tests/golden/multi_vector.rs tests every directory it finds.
 """
 import os, shutil, string, sys, tempfile, zlib
@@ -34,8 +34,8 @@ MODELS = {}
 
 
 def multi(tokenizer, width=12, expansion=None, publish=None, mask=None, prompts=None, spoil=families.post_norm_outliers, similarity=None, more=(), added=(), **lengths):
-    """Registers a recipe that returns a transformers model. `expansion`, `lengths` are the Transformer's; `mask` the MultiVectorMask's; `more` are Dense modules
-    before the projection; `added` are tokens added to the tokenizer; `publish(folder)` rewrites what MultiVectorEncoder saved into another layout."""
+    """Registers a recipe that returns a transformers model. `expansion` and `lengths` are arguments of the Transformer, and `mask` is the argument of the MultiVectorMask.
+    `more` are Dense modules before the projection. `added` are tokens that are added to the tokenizer. `publish(folder)` rewrites the saved directory to another layout."""
     def register(make):
         MODELS[make.__name__] = dict(make=make, tokenizer=tokenizer, width=width, expansion=expansion, publish=publish, mask=mask or {}, prompts=prompts, spoil=spoil,
                                      similarity=similarity, more=more, added=added, lengths=lengths)
@@ -46,7 +46,7 @@ def multi(tokenizer, width=12, expansion=None, publish=None, mask=None, prompts=
 # ---------------------------------------------------------------- layouts
 
 def pylate(model_type=None, types=False, **options):
-    """A `publish`: the layout of PyLate, which lists only the Transformer and its own Dense."""
+    """A `publish` to the layout of PyLate, which lists only the Transformer and PyLate's own Dense."""
     def publish(folder):
         modules = [m for m in base_modules(folder) if m['type'].rsplit('.', 1)[1] in ('Transformer', 'Dense')]
         for m in modules:
@@ -77,7 +77,7 @@ def base_modules(folder):
 
 
 def stanford(**metadata):
-    """A `publish`: the layout of Stanford's ColBERT, whose projection is beside the transformer's weights."""
+    """A `publish` to the layout of Stanford's ColBERT, which stores the projection with the transformer's weights."""
     def publish(folder):
         dense = next(m['path'] for m in base_modules(folder) if m['type'].endswith('Dense'))
         weights = {f'bert.{k}': v for k, v in load_file(os.path.join(folder, 'model.safetensors')).items()}
@@ -100,52 +100,55 @@ SIDES = {'query': 'query : ', 'document': 'passage : '}
 
 @multi(tokenizers.word_piece(), prompts=SIDES, expansion=dict(strategy='fixed', length=16), mask=dict(skiplist_words=PUNCTUATION), document_length=40)
 def bert():
-    """BERT saved by MultiVectorEncoder: queries filled up to 16 tokens that see and are not seen, documents cut to 40 and without punctuation."""
+    """BERT saved by MultiVectorEncoder. Queries are padded to 16 tokens; the padding attends, but no token attends to it. Documents are truncated to
+    40 tokens, and punctuation is skipped."""
     return transformers.BertModel(transformers.BertConfig(**SIZES), add_pooling_layer=False)
 
 
 @multi(tokenizers.word_piece(), expansion=dict(strategy='min', length=12, attend=True, token='[UNK]'), mask=dict(skiplist_words=['the', '.', 'no such piece'], skiplist_tasks=['query', 'document']),
        similarity='meanmaxsim', query_length=30, more=(nn.GELU(),), width=10)
 def bert_attended():
-    """Queries of at least 12 tokens, all of which are seen, and at most 30; a skiplist for both sides; two Dense, one with a bias; a mean of maxima."""
+    """Queries are padded to 12 tokens, to which all tokens attend, and truncated to 30. A skiplist applies to queries and documents. There are two
+    Dense, one with a bias, and the score is a mean of maxima."""
     return transformers.BertModel(transformers.BertConfig(**SIZES), add_pooling_layer=False)
 
 
 @multi(tokenizers.byte_bpe(), added=('[Q] ', '[D] '), spoil=lambda model, ids: families.pre_norm_outliers(model, ids, gain=8.),
        publish=pylate(query_prefix='[Q] ', document_prefix='[D] ', query_length=16, document_length=48, attend_to_expansion_tokens=False, skiplist_words=PUNCTUATION))
 def modernbert():
-    """ModernBERT as PyLate published GTE-ModernColBERT: prefixes that are tokens with their space, a window of 16 tokens to each side; no model_type."""
+    """ModernBERT as in PyLate's GTE-ModernColBERT: prefixes that are tokens including their space, a window of 16 tokens to each side, no model_type."""
     bytes = dict(pad_token_id=1, bos_token_id=0, eos_token_id=2, cls_token_id=0, sep_token_id=2)
     return transformers.ModernBertModel(transformers.ModernBertConfig(**{**SIZES, 'vocab_size': families.PIECES + 2, 'intermediate_size': 40}, **bytes, local_attention=32))
 
 
 @multi(tokenizers.word_piece(), more=(None,), width=8, publish=pylate('ColBERT', query_prefix='[unused0]', document_prefix='[D] ', query_length=20, document_length=70, do_query_expansion=False))
 def pylate_plain():
-    """BERT as PyLate 1 saves it, without expansion of queries: a prefix that is a piece of the vocabulary and one that is no token, punctuation by default, a residual."""
+    """BERT as PyLate 1 saves it, without padding of queries. One prefix is a piece of the vocabulary, and the other is not a token. Punctuation is
+    skipped by default, and Dense has a residual."""
     return transformers.BertModel(transformers.BertConfig(**SIZES), add_pooling_layer=False)
 
 
 @multi(tokenizers.word_piece(), publish=stanford(query_token_id='[unused0]', doc_token_id='[unused1]', query_maxlen=24, doc_maxlen=50, attend_to_mask_tokens=True))
 def stanford_bert():
-    """BERT as Stanford's ColBERT saves it: HF_ColBERT with linear.weight and artifact.metadata; the masks are seen."""
+    """BERT as Stanford's ColBERT saves it: HF_ColBERT with linear.weight and artifact.metadata. Tokens attend to mask tokens."""
     return transformers.BertModel(transformers.BertConfig(**SIZES), add_pooling_layer=False)
 
 
 @multi(tokenizers.unigram(), prompts=SIDES, query_length=64, expansion=dict(strategy='min', length=20))
 def xlm_roberta():
-    """XLM-RoBERTa, positions after the padding's; no skiplist."""
+    """XLM-RoBERTa: positions start after pad_token_id, and there is no skiplist."""
     return transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**SIZES, **WORDS), add_pooling_layer=False)
 
 
 @multi(tokenizers.word_piece_of(transformers.MPNetTokenizer, ('<s>', '<pad>', '</s>', '[UNK]', '<mask>')), expansion=dict(strategy='fixed', length=24), mask=dict(skiplist_words=PUNCTUATION))
 def mpnet():
-    """MPNet: distances of tokens that see and are not seen."""
+    """MPNet: distances to padding tokens, which attend to other tokens while no token attends to them."""
     return transformers.MPNetModel(transformers.MPNetConfig(**SIZES), add_pooling_layer=False)
 
 
 @multi(tokenizers.unigram())
 def bge_m3():
-    """XLM-RoBERTa with the heads of bge-m3: colbert_linear and sparse_linear beside the weights."""
+    """XLM-RoBERTa with the heads of bge-m3, colbert_linear and sparse_linear."""
     return transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**SIZES, **WORDS), add_pooling_layer=False)
 
 

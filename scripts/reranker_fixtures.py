@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/rerankers/*: tiny cross-encoders, and their scores of pairs by CrossEncoder of sentence-transformers.
+"""Makes tests/fixtures/rerankers/*: tiny cross-encoders, and their scores of pairs from CrossEncoder of sentence-transformers.
 
     .fixtures/bin/python scripts/reranker_fixtures.py [NAME ...]      (the environment of make_fixtures.py)
 
-Each directory is a model that CrossEncoder() loads, plus
+Each directory is a model that CrossEncoder() loads, and has these files:
     pairs.json              the pairs
-    reference.safetensors   scores [pairs, labels] F64 and logits [pairs, labels] F64, one pair at a time; scores.float16 and .bfloat16: the
-                            same on matrices and tables rounded to that dtype; input_ids and token_type_ids [tokens] I64, flat, with offsets [pairs + 1] I64, without
-                            the padding tokens at the end that a decoder's classification head skips; full_lengths [pairs] I64, before truncation
-    fixture.json            how it was made, and the error of torch measured in f32
+    reference.safetensors   scores [pairs, labels] F64 and logits [pairs, labels] F64, computed one pair at a time. scores.float16 and .bfloat16: scores
+                            with matrices and tables rounded to that dtype. input_ids and token_type_ids [tokens] I64 of all pairs, with offsets
+                            [pairs + 1] I64, without the padding tokens at the end that a decoder's classification head skips. full_lengths [pairs]
+                            I64: token counts before truncation
+    fixture.json            how the fixture was made, and the measured error of torch in f32
 tests/golden/rerankers.rs tests every directory it finds. Decoders are in reranker_decoders.py.
 """
 import json, os, sys, tempfile, zlib
@@ -30,10 +31,10 @@ RERANKERS = {}
 
 def reranker(tokenizer, saved=True, activation=None, rewrite=None, longest=families.LONGEST, prompts=None, default_prompt=None, dtype=None, spoil=families.post_norm_outliers,
              template=None, answers=None, publish=None):
-    """Registers a recipe that returns a transformers model with a classification head or a language model's. `saved` is False for a directory as transformers itself
-    leaves it; `activation` is the CrossEncoder's; `rewrite(folder)` changes files; `template` is the tokenizer's chat template; `answers` are the words of a
-    language model's LogitScore, the second None where there is one; `publish(folder)` changes files once all scores are there, into those of a model whose code is on
-    the Hub and computes the same."""
+    """Registers a recipe that returns a transformers model with a classification head or a language model's head. If `saved` is False, the directory is as transformers
+    saves it. `activation` is the argument of CrossEncoder. `rewrite(folder)` changes files. `template` is the tokenizer's chat template. `answers` are the words of a
+    language model's LogitScore; the second is None if there is only one. `publish(folder)` changes the files after all scores are computed, to those of a model whose
+    code is on the Hub and computes the same scores."""
     def register(make):
         RERANKERS[make.__name__] = dict(make=make, tokenizer=tokenizer, saved=saved, activation=activation, rewrite=rewrite, longest=longest,
                                         prompts=prompts, default_prompt=default_prompt, dtype=dtype, spoil=spoil, template=template, answers=answers, publish=publish)
@@ -46,12 +47,12 @@ def config(**more):
 
 
 def old_activation(value):
-    """A `rewrite`: config.json as sentence-transformers before version 4 wrote it."""
+    """A `rewrite` of config.json to the format of sentence-transformers before version 4."""
     return lambda folder: base.edit(folder, 'config.json', lambda c: c.update(sbert_ce_default_activation_function=value))
 
 
 def nested_activation(value):
-    """A `rewrite`: config.json as sentence-transformers 4 and 5 wrote it."""
+    """A `rewrite` of config.json to the format of sentence-transformers 4 and 5."""
     return lambda folder: base.edit(folder, 'config.json', lambda c: c.update(sentence_transformers=dict(activation_fn=value, version='5.0.0')))
 
 
@@ -61,68 +62,68 @@ SIGMOID = 'torch.nn.modules.activation.Sigmoid'
 
 @reranker(tokenizers.word_piece(), activation=nn.Identity())
 def bert():
-    """BERT as ms-marco-MiniLM is: pooler with tanh, token types, logits as they are; saved by CrossEncoder."""
+    """BERT as ms-marco-MiniLM: a pooler with tanh, token types, and scores that are logits. CrossEncoder saved this model."""
     return transformers.BertForSequenceClassification(transformers.BertConfig(**config()))
 
 
 @reranker(tokenizers.word_piece(), saved=False)
 def bert_bare():
-    """No modules.json and no activation: sigmoid, as one label has it by default."""
+    """BERT without modules.json and without an activation function. The default for one label is sigmoid."""
     return transformers.BertForSequenceClassification(transformers.BertConfig(**config(hidden_act='gelu_new')))
 
 
 @reranker(tokenizers.word_piece(), saved=False, rewrite=old_activation(IDENTITY), dtype='float16')
 def bert_old():
-    """The activation where versions before 4 kept it; a checkpoint in f16."""
+    """BERT with its activation function in the field of sentence-transformers before version 4, and a checkpoint in f16."""
     return transformers.BertForSequenceClassification(transformers.BertConfig(**config()))
 
 
 @reranker(tokenizers.word_piece(), saved=False)
 def bert_labels():
-    """Three labels, as natural language inference has: no activation."""
+    """BERT with three labels, as for natural language inference, and no activation function."""
     return transformers.BertForSequenceClassification(transformers.BertConfig(**config(num_labels=3)))
 
 
 @reranker(tokenizers.word_piece(), prompts={'query': 'find: ', 'web': 'search the web for '}, default_prompt='web')
 def bert_prompts():
-    """A default prompt, which goes before the first text of a pair."""
+    """BERT with a default prompt, which is put before the first text of a pair."""
     return transformers.BertForSequenceClassification(transformers.BertConfig(**config()))
 
 
 @reranker(tokenizers.byte_bpe(), saved=False, rewrite=nested_activation(SIGMOID))
 def roberta():
-    """RoBERTa: two separators between the texts, a hidden layer with tanh; the activation where versions 4 and 5 kept it."""
+    """RoBERTa: two separators between the texts, a hidden layer with tanh, and the activation function in the field of sentence-transformers 4 and 5."""
     return transformers.RobertaForSequenceClassification(transformers.RobertaConfig(**config(**WORDS)))
 
 
 @reranker(tokenizers.unigram(), saved=False)
 def xlm_roberta():
-    """XLM-RoBERTa as bge-reranker-v2-m3 is."""
+    """XLM-RoBERTa as bge-reranker-v2-m3."""
     return transformers.XLMRobertaForSequenceClassification(transformers.XLMRobertaConfig(**config(**WORDS)))
 
 
 @reranker(tokenizers.unigram(transformers.CamembertTokenizer, ('<s>NOTUSED', '<pad>', '</s>NOTUSED', '<unk>', '<unk>NOTUSED', '<s>', '</s>')))
 def camembert():
-    """CamemBERT: RoBERTa's head."""
+    """CamemBERT with RoBERTa's head."""
     return transformers.CamembertForSequenceClassification(transformers.CamembertConfig(**config(**{**WORDS, 'bos_token_id': 5, 'eos_token_id': 6})))
 
 
 @reranker(tokenizers.word_piece(), activation=nn.Tanh())
 def distilbert():
-    """DistilBERT: a hidden layer with ReLU, no token types; tanh of the logit."""
+    """DistilBERT: a hidden layer with ReLU, no token types, and tanh of the logit as the score."""
     return transformers.DistilBertForSequenceClassification(
         transformers.DistilBertConfig(vocab_size=families.PIECES, dim=32, n_heads=4, hidden_dim=64, n_layers=2, max_position_embeddings=82, num_labels=1))
 
 
 @reranker(tokenizers.word_piece())
 def electra():
-    """ELECTRA: a hidden layer with GELU, narrow tables."""
+    """ELECTRA: a hidden layer with GELU, and narrow tables."""
     return transformers.ElectraForSequenceClassification(transformers.ElectraConfig(**config(), embedding_size=22))
 
 
 @reranker(tokenizers.word_piece_of(transformers.MPNetTokenizer, ('<s>', '<pad>', '</s>', '[UNK]', '<mask>')))
 def mpnet():
-    """MPNet: RoBERTa's head, two separators, biases by distance."""
+    """MPNet with RoBERTa's head, two separators between the texts, and biases by distance."""
     return transformers.MPNetForSequenceClassification(transformers.MPNetConfig(**config()))
 
 
@@ -131,7 +132,7 @@ DEBERTA_TOKENS = tokenizers.unigram(transformers.DebertaV2Tokenizer, ('[PAD]', '
 
 @reranker(DEBERTA_TOKENS)
 def deberta_v2():
-    """DeBERTa v3, as the first mxbai-rerank: the context pooler with GELU."""
+    """DeBERTa v3 as mxbai-rerank v1: the context pooler with GELU."""
     return transformers.DebertaV2ForSequenceClassification(transformers.DebertaV2Config(
         **config(max_position_embeddings=90), relative_attention=True, max_relative_positions=-1, position_buckets=32, norm_rel_ebd='layer_norm', share_att_key=True,
         pos_att_type='p2c|c2p', position_biased_input=False, type_vocab_size=0, layer_norm_eps=1e-7, pooler_hidden_size=32))
@@ -139,26 +140,26 @@ def deberta_v2():
 
 @reranker(tokenizers.byte_bpe(), spoil=None)
 def modernbert():
-    """ModernBERT: mean pooling, dense, GELU and a norm before the logit."""
+    """ModernBERT: mean pooling, a dense layer, GELU and a norm before the logit."""
     return transformers.ModernBertForSequenceClassification(transformers.ModernBertConfig(
         **config(intermediate_size=40), pad_token_id=1, bos_token_id=0, eos_token_id=2, cls_token_id=0, sep_token_id=2, local_attention=16, classifier_pooling='mean'))
 
 
 @reranker(tokenizers.unigram(transformers.AlbertTokenizer, ('<pad>', '<unk>', '[CLS]', '[SEP]', '[MASK]'), ()))
 def albert():
-    """ALBERT: a pooler that is the linear layer itself."""
+    """ALBERT, whose pooler is the linear layer itself."""
     return transformers.AlbertForSequenceClassification(
         transformers.AlbertConfig(**config(num_hidden_layers=3), embedding_size=24, pad_token_id=0, bos_token_id=2, eos_token_id=3))
 
 
 @reranker(tokenizers.unigram(), saved=False)
 def gte():
-    """gte-multilingual as transformers has it: pooler with tanh, then the logit."""
+    """gte-multilingual as transformers has it: a pooler with tanh, then the logit."""
     return transformers.GteForSequenceClassification(transformers.GteConfig(**config(pad_token_id=1, type_vocab_size=1)))
 
 
 def from_hub(rename, fields, code):
-    """A `publish`: tensors under the Hub's names, and config.json with these fields and classes of Python code."""
+    """A `publish` that gives the tensors the names on the Hub, and writes config.json with these fields and classes of Python code."""
     def publish(folder):
         base.weights(folder, rename)
         kept = ('dtype', 'id2label', 'label2id')
@@ -181,7 +182,7 @@ NEW_CODE = 'Alibaba-NLP/new-impl', {'AutoConfig': 'configuration.NewConfig', 'Au
     config(model_type='new', architectures=['NewForSequenceClassification'], hidden_act='gelu', type_vocab_size=1, layer_norm_eps=1e-12, pad_token_id=1, position_embedding_type='rope', rope_theta=20000, rope_scaling=None,
            layer_norm_type='layer_norm', logn_attention_scale=False, logn_attention_clip1=False, pack_qkv=True, unpad_inputs=False, use_memory_efficient_attention=False), NEW_CODE))
 def gte_hub():
-    """gte-multilingual-reranker as on the Hub, weights in float16."""
+    """gte-multilingual-reranker as on the Hub, with weights in float16."""
     rope = {'rope_type': 'default', 'rope_theta': 20000.0}
     return transformers.GteForSequenceClassification(transformers.GteConfig(**config(pad_token_id=1, type_vocab_size=1, rope_parameters=rope)))
 
@@ -194,7 +195,7 @@ FLASH_NAMES = (('embeddings.LayerNorm', 'emb_ln'), ('encoder.layer.', 'encoder.l
 
 
 def flash_names(w):
-    """XLM-RoBERTa's tensors as modeling_xlm_roberta.py of Jina's flash implementation has them."""
+    """Renames XLM-RoBERTa's tensors to the names in modeling_xlm_roberta.py of Jina's flash implementation."""
     named = {}
     for k, v in w.items():
         if 'attention.self.key' in k or 'attention.self.value' in k:
@@ -212,7 +213,8 @@ def flash_names(w):
     flash_names, config(**WORDS, model_type='xlm-roberta', architectures=['XLMRobertaForSequenceClassification'], hidden_act='gelu', layer_norm_eps=1e-5, position_embedding_type='absolute',
                         use_flash_attn=True, emb_pooler=None, output_past=True), FLASH_CODE))
 def jina_hub():
-    """jina-reranker-v2-base-multilingual as on the Hub: XLM-RoBERTa with its positions in a table and the names of Jina's flash implementation, weights in bfloat16."""
+    """jina-reranker-v2-base-multilingual as on the Hub: XLM-RoBERTa with a table of positions, tensor names of Jina's flash implementation, and
+    weights in bfloat16."""
     return transformers.XLMRobertaForSequenceClassification(transformers.XLMRobertaConfig(**config(**WORDS, layer_norm_eps=1e-5)))
 
 
@@ -266,7 +268,7 @@ def predict(model, pairs, activation=None):
 
 
 def spread(folder, true=None, false=None):
-    """Logits of the pairs around 0, two units apart, where a sigmoid shows differences."""
+    """Shifts and scales the logits of the pairs to values around 0, two units apart, where a sigmoid shows differences."""
     m = reload(folder, torch.float64)
     decoder = getattr(m[0].model, 'lm_head', None) or getattr(m[0].model, 'score', None)
     if decoder:
@@ -283,12 +285,12 @@ def spread(folder, true=None, false=None):
 
 
 def spread_rows(folder, m, head, true, false):
-    """Centres the logits of a layer without a bias, by the smallest change of its rows that does so for a few pairs."""
+    """Centres the logits of a layer without a bias, with the smallest change of its rows that achieves this for a few pairs."""
     seen = []
     hook = head.register_forward_pre_hook(lambda _, i: seen.append(i[0][0]))
     predict(m, PAIRS[:12], nn.Identity())
     hook.remove()
-    # Where the classification head skips padding at the end, it reads the token before it.
+    # If the classification head skips padding at the end, it reads the last token before the padding.
     last = torch.stack([x[-1 if hasattr(m[0].model, 'lm_head') else read_length(m, p) - 1] for x, p in zip(seen, PAIRS)])
     rows = head.weight[[i for i in (true, false) if i is not None]] if hasattr(m[0].model, 'lm_head') else head.weight
     logits = last @ (rows[:1] - rows[1:] if len(rows) == 2 and true is not None else rows).T
@@ -307,7 +309,7 @@ def spread_rows(folder, m, head, true, false):
 
 
 def read_length(m, pair, prompt=None):
-    """The tokens of a pair that decide its score."""
+    """Returns the tokens of a pair on which its score depends."""
     ids = m.preprocess([pair], prompt=prompt)['input_ids'].reshape(-1)
     config = m[0].model.config
     if not hasattr(m[0].model, 'score') or config.pad_token_id is None:
@@ -329,7 +331,7 @@ PAIRS = [
     ('A cat sat on the roof.', 'Where is the cat?'),
     ('rivers', 'The water of the river is cold in the north.'),
     ('How long is it?', 'It is of a few words, and then of some more words, and it ends.'),
-    # Longer than the model takes: the document, the query, both, and lengths of odd and even sums.
+    # Pairs that exceed the model's maximum length: by the document, by the query, by both, and with odd and even total lengths.
     ('short query', LONG),
     (LONG, 'short document'),
     (LONG, LONG + ' end'),
@@ -352,7 +354,7 @@ def rounded(folder, dtype):
 
 
 def full_lengths(model, pairs, prompt):
-    """Tokens of each pair before truncation."""
+    """Returns the number of tokens of each pair before truncation."""
     settings = dict(model[0].processing_kwargs.get('chat_template', {}))
     whole = model[0].tokenizer.backend_tokenizer
     whole.no_truncation(), whole.no_padding()
@@ -379,7 +381,7 @@ def finish(name, recipe, folder):
     assert ref['scores'].dtype == torch.float64 and torch.isfinite(ref['scores']).all(), name
     assert ref['logits'].std(0).min() > .5, (name, ref['logits'].std(0))
     together = torch.as_tensor(exact.predict(pairs, convert_to_tensor=True, show_progress_bar=False)).reshape(len(pairs), -1)
-    # Padding on the left moves positions, and their angles are float32 in a float64 model too.
+    # Padding on the left shifts positions, whose rotary angles are float32 even in a float64 model.
     assert float((together - ref['scores']).abs().max()) < (1e-4 if exact[0].tokenizer.padding_side == 'left' else 1e-10), f'{name}: the reference depends on padding'
     worst = float((predict(reload(folder, torch.float32), pairs, nn.Identity()).double() - ref['logits']).abs().max())
     for dtype in (torch.float16, torch.bfloat16):
@@ -397,6 +399,6 @@ def finish(name, recipe, folder):
 
 
 if __name__ == '__main__':
-    sys.modules['reranker_fixtures'] = sys.modules[__name__]  # recipes import this file, also where it runs as a program
+    sys.modules['reranker_fixtures'] = sys.modules[__name__]  # Recipes import this file by its name, even if it runs as a program.
     import reranker_decoders  # noqa: F401
     families.make_each(RERANKERS, OUT, build, finish)

@@ -2,8 +2,8 @@
 
     python scripts/search_reference.py      # with the versions in fixtures-requirements.txt
 
-The vectors are noise that `tests/golden/search.rs` makes too, so only hits are stored. Near each query lie groups of
-equal rows. torch does not define the order of equal scores: in `semantic_search` it changes with `top_k` and
+`tests/golden/search.rs` makes the same vectors, which are noise, so only the hits are stored. Each query has groups of equal
+rows near it. torch does not define the order of equal scores: in `semantic_search` it changes with `top_k` and
 `corpus_chunk_size`. Hits are therefore sorted by score and then by row.
 """
 
@@ -19,7 +19,7 @@ FUNCTIONS = {"cosine": cos_sim, "dot": dot_score, "euclidean": euclidean_sim, "m
 
 
 def noise(seed, count):
-    """As `noise` in tests/support/noise.rs."""
+    """Returns the same noise as `noise` in tests/support/noise.rs."""
     with np.errstate(over="ignore"):
         h = np.arange(count, dtype=np.uint32) * np.uint32(0x9E3779B9)
         h ^= np.uint32(seed * 0x85EBCA6B & 0xFFFFFFFF)
@@ -30,7 +30,7 @@ def noise(seed, count):
 
 
 def vectors():
-    """The queries and the corpus, as `vectors` in tests/golden/search.rs."""
+    """Returns the same queries and corpus as `vectors` in tests/golden/search.rs."""
     corpus = noise(31, ROWS * WIDTH).reshape(ROWS, WIDTH)
     # Rows differ in length, so that the cosine and the dot product rank differently.
     corpus *= (1 + np.arange(ROWS, dtype=np.float32) % 3)[:, None]
@@ -54,7 +54,7 @@ for name, function in FUNCTIONS.items():
         hits.sort(key=lambda hit: (-hit["score"], hit["corpus_id"]))
         ranked = [(hit["corpus_id"], hit["score"]) for hit in hits]
         for (a, score), (b, other) in zip(ranked, ranked[1:]):
-            # Equal rows have equal scores, and the scores of others differ by far more than f32 rounds.
+            # Equal rows have equal scores, and other scores differ by much more than f32 rounding.
             same = bool((corpus[a] == corpus[b]).all())
             assert same == (score == other), (name, a, b, score, other)
             assert same or score - other > 1e-6 * max(1, abs(score)), (name, a, b, score, other)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/sparse/*: tiny SPLADE models, and their vectors by SparseEncoder of sentence-transformers.
+"""Makes tests/fixtures/sparse/*: tiny SPLADE models, and their vectors from SparseEncoder of sentence-transformers.
 
     .fixtures/bin/python scripts/sparse_fixtures.py [NAME ...]      (the environment of make_fixtures.py)
 
-Each directory is a model that SparseEncoder() loads, plus texts.json, reference.safetensors (embeddings [texts, vocabulary] F64, one text at a time;
-embeddings.float16 and .bfloat16, F32: on matrices and tables rounded to that dtype; queries, F64, where these
-are looked up) and fixture.json.
+Each directory is a model that SparseEncoder() loads, and has texts.json, fixture.json and reference.safetensors. The latter has embeddings
+[texts, vocabulary] F64, computed one text at a time; embeddings.float16 and .bfloat16, F32, with matrices and tables rounded to that dtype; and
+queries, F64, if the model looks queries up in a table.
 tests/golden/sparse.rs tests every directory it finds.
 """
 import os, sys, tempfile, zlib
@@ -35,25 +35,25 @@ def sparse(tokenizer, saved=True, untie=False, dims=None, lookup=False, **poolin
 
 @sparse(tokenizers.word_piece(), pooling_strategy='max')
 def bert():
-    """BERT with the table as the decoder, wider than a block of columns; saved by SparseEncoder."""
+    """BERT whose token table is also the decoder. The vocabulary is wider than a block of columns. SparseEncoder saved this model."""
     return transformers.BertForMaskedLM(transformers.BertConfig(**{**SIZES, 'vocab_size': 4099}))
 
 
 @sparse(tokenizers.word_piece(), saved=False)
 def bert_bare():
-    """BertForMaskedLM as transformers saves it: pooled by maximum by default; GELU's tanh form."""
+    """BertForMaskedLM as transformers saves it, with max pooling by default and GELU with the tanh approximation."""
     return transformers.BertForMaskedLM(transformers.BertConfig(**SIZES, hidden_act='gelu_new'))
 
 
 @sparse(tokenizers.word_piece(), untie=True, dims=24, pooling_strategy='max', activation_function='log1p_relu')
 def bert_twice():
-    """The logarithm taken twice, a decoder of its own, and at most 24 weights a text."""
+    """BERT with two applications of the logarithm, a separate decoder, and at most 24 weights for each text."""
     return transformers.BertForMaskedLM(transformers.BertConfig(**SIZES, tie_word_embeddings=False))
 
 
 @sparse(tokenizers.word_piece(), pooling_strategy='max')
 def distilbert():
-    """DistilBERT, as the sparse encoders for OpenSearch are."""
+    """DistilBERT, as in the sparse encoders for OpenSearch."""
     return transformers.DistilBertForMaskedLM(
         transformers.DistilBertConfig(vocab_size=families.PIECES, dim=32, n_heads=4, hidden_dim=64, n_layers=2, max_position_embeddings=82))
 
@@ -72,7 +72,7 @@ def mpnet():
 
 @sparse(tokenizers.word_piece(), lookup=True, pooling_strategy='max', activation_function='log1p_relu')
 def opensearch():
-    """A DistilBERT for documents and a table of weights for queries, as OpenSearch's encoders for documents are."""
+    """DistilBERT for documents and a table of weights for queries, as in OpenSearch's encoders for documents."""
     return transformers.DistilBertForMaskedLM(
         transformers.DistilBertConfig(vocab_size=families.PIECES, dim=32, n_heads=4, hidden_dim=64, n_layers=2, max_position_embeddings=82))
 
@@ -93,7 +93,7 @@ def build(name, recipe, folder):
         if recipe['saved']:
             modules = [Transformer(d, transformer_task='fill-mask'), SpladePooling(**recipe['pooling'])]
             if recipe['lookup']:
-                # A query has 20 tokens at most, and a third of the vocabulary has no weight.
+                # A query has at most 20 tokens, and a third of the vocabulary has no weight.
                 t.model_max_length = 20
                 weights = torch.rand(len(t), generator=torch.Generator().manual_seed(seed)).mul(9).sub(3).relu()
                 modules = [Router.for_query_document([SparseStaticEmbedding(t, weights, frozen=True)], modules)]
@@ -104,7 +104,7 @@ def build(name, recipe, folder):
 
 
 def sparsify(model):
-    """Biases of the logits such that about a fifth of the vocabulary is above zero in a text."""
+    """Sets the biases of the logits so that about a fifth of the vocabulary has a positive logit in a text."""
     with torch.no_grad():
         largest = model(input_ids=torch.arange(7, 7 + 480).reshape(-1, 20)).logits.amax(1)
         bias = model.get_output_embeddings().bias

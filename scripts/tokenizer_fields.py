@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Writes tests/fixtures/tokenizer_fields.json: token ids that transformers 4 and 5 give under each field beside tokenizer.json.
+"""Writes tests/fixtures/tokenizer_fields.json: the token ids that transformers 4 and 5 give for each tokenizer field outside tokenizer.json.
 
     python3 -m venv /tmp/t4 && /tmp/t4/bin/pip install transformers==4.57.6 sentencepiece protobuf
     python3 -m venv /tmp/t5 && /tmp/t5/bin/pip install transformers==5.24.0 sentencepiece protobuf
     scripts/tokenizer_fields.py /tmp/t4/bin/python /tmp/t5/bin/python
 
-Each case is a tokenizer.json of the fixtures with changes, and the files beside it. Both versions load it with AutoTokenizer, which
-needs no torch. `ids` holds what they return; a version that fails to load a case has the error's first line instead.
+Each case has a tokenizer.json of the fixtures with changes, and other tokenizer files. Both versions load it with AutoTokenizer, which
+needs no torch. `ids` holds their token ids. If a version fails to load a case, `ids` holds the first line of its error instead.
 """
 import copy, json, os, subprocess, sys, tempfile
 
@@ -30,7 +30,7 @@ def cases():
     out = []
     named = {'cls_token': '[CLS]', 'sep_token': '[SEP]', 'mask_token': '[MASK]', 'pad_token': '[PAD]', 'unk_token': '[UNK]'}
 
-    # The normalizer of BERT's classes, whatever tokenizer.json holds.
+    # Fields for the normalizer of BERT's classes, whatever tokenizer.json contains.
     for cls, model in [('BertTokenizer', 'bert'), ('BertTokenizerFast', 'bert'), ('DistilBertTokenizer', 'distilbert'), ('ElectraTokenizer', 'electra'), (None, 'bert'), ('PreTrainedTokenizerFast', 'bert')]:
         base = {**named, **({'tokenizer_class': cls} if cls else {})}
         for field in ['do_lower_case', 'strip_accents', 'tokenize_chinese_chars']:
@@ -50,7 +50,7 @@ def cases():
         for value in [True, False]:
             case(f'MPNetTokenizer {field} {value}', 'families/mpnet/tokenizer.json', 'mpnet', {**mpnet, field: value})
 
-    # Tokens beside tokenizer.json.
+    # Tokens in files other than tokenizer.json.
     for cls, source, model in [('BertTokenizer', 'tokenizer.json', 'bert'), ('PreTrainedTokenizerFast', 'tokenizer.json', 'bert'), ('RobertaTokenizer', 'families/roberta/tokenizer.json', 'roberta'),
                                ('XLMRobertaTokenizer', 'families/xlm_roberta/tokenizer.json', 'xlm-roberta'), ('Qwen2Tokenizer', 'families/qwen3/tokenizer.json', 'qwen3'), ('LlamaTokenizer', 'families/mistral/tokenizer.json', 'mistral')]:
         vocab = json.load(open(os.path.join(FIXTURES, source)))
@@ -74,7 +74,7 @@ def cases():
         case(f'{cls} flags of a token of the file', source, model, {**base, 'added_tokens_decoder': {'0': {**vocab['added_tokens'][0], 'lstrip': True, 'id': None}}})
         case(f'{cls} split_special_tokens', source, model, {**base, 'split_special_tokens': True})
 
-    # Tokens at the beginning and the end.
+    # Fields for tokens at the beginning and the end of a text.
     for cls, source, model in [('LlamaTokenizer', 'families/mistral/tokenizer.json', 'mistral'), ('LlamaTokenizerFast', 'families/mistral/tokenizer.json', 'mistral'), ('LlamaTokenizer', 'families/llama/tokenizer.json', 'llama'),
                                ('PreTrainedTokenizerFast', 'families/llama/tokenizer.json', 'llama'), ('GemmaTokenizer', 'families/gemma3/tokenizer.json', 'gemma3_text'), ('Qwen2Tokenizer', 'families/qwen3/tokenizer.json', 'qwen3'),
                                ('GPT2Tokenizer', 'families/roberta/tokenizer.json', 'gpt2'), ('GPTNeoXTokenizer', 'families/roberta/tokenizer.json', 'gpt_neox'), ('RobertaTokenizer', 'families/roberta/tokenizer.json', 'roberta'),
@@ -90,7 +90,7 @@ def cases():
         case(f'{cls} {model} without a post-processor, add_eos_token', source, model, {**base, 'add_eos_token': True}, {'post_processor': None})
         case(f'{cls} {model} eos_token in special_tokens_map.json', source, model, {k: v for k, v in {**base, 'add_eos_token': True}.items() if k != 'eos_token'}, special_tokens_map__json={'eos_token': added(special[-1])})
 
-    # A space before the text.
+    # Fields for a space before the text.
     for cls, model in [('RobertaTokenizer', 'roberta'), ('RobertaTokenizerFast', 'roberta'), ('GPT2Tokenizer', 'gpt2'), ('PreTrainedTokenizerFast', 'modernbert'), ('Qwen2Tokenizer', 'qwen2'), (None, 'roberta')]:
         base = {'tokenizer_class': cls} if cls else {}
         for file in [True, False]:
@@ -126,7 +126,7 @@ def tokenizer_of(case):
 
 
 def ask(python, all_cases):
-    """Runs in the environment of one version."""
+    """Prints the token ids of all cases. This function runs in the environment of one version of transformers."""
     with tempfile.TemporaryDirectory() as directory:
         request = os.path.join(directory, 'cases.json')
         with open(request, 'w') as f:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Makes data/all-MiniLM-L6-v2.safetensors: the reference vectors of that model that are part of `vectile verify`.
+"""Makes data/all-MiniLM-L6-v2.safetensors: the reference vectors of this model that `vectile verify` contains.
 
     python scripts/verify_reference.py
 
-Selects a varied part of tests/fixtures/minilm, whose vectors scripts/minilm_reference.py made with sentence-transformers in
-float64, and writes them as `vectile verify --reference` reads them: a tensor `embeddings` [texts, 384] F32, and in the metadata
-`texts` (a JSON list), `model`, `weights_sha256` (the model.safetensors they belong to) and `arithmetic`.
+The script selects texts of all categories from tests/fixtures/minilm, whose vectors scripts/minilm_reference.py computed with
+sentence-transformers in float64. It writes them in the format of `vectile verify --reference`: a tensor `embeddings` [texts, 384]
+F32. The metadata has `texts` (a JSON list), `model`, `weights_sha256` (the SHA-256 of model.safetensors) and `arithmetic`.
 """
 import json, os, struct
 from safetensors.numpy import load_file
@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FIXTURE = os.path.join(ROOT, 'tests', 'fixtures', 'minilm')
 WEIGHTS = '53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db'
-# The number of texts of each category. Categories with a length in their name are taken only around the model's limits.
+# The number of texts of each category. Of the categories with a length in their name, only lengths near the model's limits are used.
 MOST = dict(plain=12, cjk=3, arabic_rtl=2, accents=3, emoji=2, numbers=3, code=3, punct=2, html=1, other_scripts=3, special_tokens=2, zerowidth=1, control=1,
             longword=1, repeat=2, onechar=2, empty=1, long=1, len_127=1, len_256=1, len_300=1)
 
@@ -33,7 +33,7 @@ def main():
     about = dict(model='sentence-transformers/all-MiniLM-L6-v2', weights_sha256=WEIGHTS, arithmetic='float64', texts=json.dumps(texts, ensure_ascii=False))
     out = os.path.join(ROOT, 'data', 'all-MiniLM-L6-v2.safetensors')
     os.makedirs(os.path.dirname(out), exist_ok=True)
-    # Written by hand: safetensors writes metadata in a different order each time.
+    # The file is written here, because the package safetensors writes metadata in a different order each time.
     tensor = dict(dtype='F32', shape=embeddings.shape, data_offsets=[0, embeddings.nbytes])
     header = json.dumps({'__metadata__': about, 'embeddings': tensor}, sort_keys=True).encode()
     header += b' ' * (-len(header) % 8)

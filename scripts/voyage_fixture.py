@@ -1,9 +1,9 @@
 """Writes the reference of tests/fixtures/families/qwen3_voyage with NumPy in float64.
 
 voyage-4-nano is a Qwen3 with bidirectional attention and a projection, `linear.weight`, of each hidden state. No
-released transformers computes it without the model's own code. The arithmetic here is therefore first checked
-against the fixture `qwen3`, whose hidden states transformers gave: they agree to 1e-6 of the largest value. The
-fixture has the weights, texts and token ids of `qwen3`, mean pooling, and a random projection.
+released version of transformers computes this model without the model's own code. The script therefore first compares
+its arithmetic with the fixture `qwen3`, whose hidden states come from transformers: they agree to 1e-6 of the largest
+value. The fixture `qwen3_voyage` has the weights, texts and token ids of `qwen3`, mean pooling, and a random projection.
 
     python scripts/voyage_fixture.py
 """
@@ -54,7 +54,7 @@ def rms_norm(x, weight, eps):
 
 
 def hidden_states(config, weights, ids, causal):
-    """The states after the final norm, `[tokens, hidden]`, in the dtype of the weights."""
+    """Returns the hidden states after the final norm, `[tokens, hidden]`, in the dtype of the weights."""
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     size, eps, tokens = config["head_dim"], config["rms_norm_eps"], len(ids)
     x = weights["embed_tokens.weight"][ids]

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Models of real width with reproducible weights, and their hidden states by transformers.
+"""Makes models of real width with reproducible weights, and their hidden states from transformers.
 
     .fixtures/bin/python scripts/wide_model.py                       makes tests/fixtures/wide (the environment of make_fixtures.py)
     .fixtures/bin/python scripts/wide_model.py --write DIR mistral   writes the whole model into DIR: 1.1 GB; with --layers 32, 14 GB
 
-A fixture is a sentence-transformers directory without its weights: tests/size.rs makes them from tensors.json and then loads the model.
-So no test needs Python, and the repository holds no gigabytes. A fixture has
+A fixture is a sentence-transformers directory without weights. tests/size.rs makes the weights from tensors.json and then loads the model,
+so that no test needs Python, and the repository stays small. A fixture has these files:
     tensors.json            a list of [name, shape, kind, shard], in file order
     reference.safetensors   input_ids [tokens] I64 of the text in texts.json, and hidden [tokens, width] F32: the last hidden
                             states in float64 arithmetic on the bf16 weights
-A tensor's values are signed bytes of a counter's hash (splitmix64) times a power of two, so bf16 and f16 hold them exactly.
+The values of a tensor are signed bytes of hashes of a counter (splitmix64), times a power of two, so bf16 and f16 hold them exactly.
 """
 import argparse, json, math, os, shutil
 import numpy as np
@@ -22,7 +22,7 @@ OUT = os.path.join(base.OUT, 'wide')
 
 
 def hashed(tensor, first, count):
-    """Signed bytes of tensor number `tensor`, counted from 1: `count` of them from `first` on. Both are multiples of eight."""
+    """Returns `count` signed bytes of the tensor with number `tensor` (from 1), starting at byte `first`. `count` and `first` are multiples of eight."""
     with np.errstate(over='ignore'):
         z = (np.uint64(tensor) << np.uint64(40)) + np.arange(first // 8 + 1, (first + count) // 8 + 1, dtype=np.uint64)
         z *= np.uint64(0x9E3779B97F4A7C15)
@@ -33,7 +33,7 @@ def hashed(tensor, first, count):
 
 
 def values(tensor, kind, first, count):
-    """`count` values of a tensor as float32: a `norm` is 0.75 … 1.24, else bytes are divided by 2 to the power of `kind`."""
+    """Returns `count` values of a tensor as float32. The values of a `norm` are 0.75 to 1.24. Otherwise bytes are divided by 2 to the power of `kind`."""
     b = hashed(tensor, first, count)
     return ((b & 63).astype(np.float32) + 96) / np.float32(128) if kind == 'norm' else b.astype(np.float32) * np.float32(2.) ** -kind
 
@@ -43,7 +43,7 @@ def kind(name, shape):
         return 'norm' if name.endswith('weight') else 10
     if 'embed' in name:
         return 7
-    # Sums of `width` products of values near 1 stay near 1.
+    # With this factor, sums of `width` products of values near 1 stay near 1.
     return 13 if shape[1] > 8192 else 12 if shape[1] > 2048 else 11
 
 
@@ -59,7 +59,7 @@ def xlm_roberta(layers):
     return transformers.XLMRobertaModel, config, 'mean'
 
 
-# Ids of the text: the first and last rows of the table, and rows on both sides of 128 MiB in 16 and in 32 bits.
+# The token ids of the text: the first and last rows of the embedding table, and rows on both sides of 128 MiB in 16 and in 32 bits.
 MODELS = {
     'mistral': dict(make=mistral, layers=2, ids=[1, 5, 31999, 16383, 16384, 8191, 8192, 29000, 2], start=[1], end=[2]),
     'xlm_roberta': dict(make=xlm_roberta, layers=1, ids=[0, 3, 250001, 87380, 87381, 43690, 43691, 174762, 200000, 2], start=[0], end=[2]),
@@ -67,7 +67,7 @@ MODELS = {
 
 
 def tensors(make, layers):
-    """Names and shapes in file order, a shard for the tables and one for each layer."""
+    """Returns the names and shapes of the tensors in file order. One shard has the tables, and each layer has a shard."""
     cls, config, _ = make(layers)
     with torch.device('meta'):
         state = cls(config).state_dict()
@@ -90,7 +90,7 @@ def write_json(value, *path):
 
 
 def directory(folder, name, layers):
-    """Writes everything except the weights. Each word of the tokenizer is a number: its id."""
+    """Writes all files except the weights. Each word of the tokenizer is a number, which is its token id."""
     cls, config, pooling = MODELS[name]['make'](layers)
     shutil.rmtree(folder, ignore_errors=True)
     config.architectures = [cls.__name__]
@@ -120,7 +120,7 @@ def directory(folder, name, layers):
 
 
 def hidden_states(name):
-    """The hidden states in float64. One layer at a time is in memory, and only the text's rows of the table."""
+    """Returns the hidden states in float64. Only one layer at a time is in memory, and only those table rows that the text needs."""
     make, layers, ids = (MODELS[name][k] for k in ('make', 'layers', 'ids'))
     listed = {n: (i + 1, shape, k) for i, (n, shape, k, _) in enumerate(tensors(make, layers))}
 
@@ -151,14 +151,14 @@ def hidden_states(name):
 
 
 def with_buffers(embeddings, config):
-    """The module with its buffers filled, which the meta device leaves empty."""
+    """Returns the module with the values of its buffers, which the meta device leaves empty."""
     fresh = type(embeddings)(config).double()
     fresh.load_state_dict({n: p for n, p in embeddings.named_parameters()}, strict=False)
     return fresh
 
 
 def write(folder, name, layers):
-    """Writes the whole model, one tensor at a time."""
+    """Writes the model with its weights, one tensor at a time."""
     listed = directory(folder, name, layers)
     for shard in sorted({shard for *_, shard in listed}):
         header, end = {}, 0
@@ -189,7 +189,7 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('names', nargs='*', default=list(MODELS), metavar='NAME', help=', '.join(MODELS))
     parser.add_argument('--write', metavar='DIR', help='write the model NAME with its weights into DIR')
-    parser.add_argument('--layers', type=int, help='of the model that is written')
+    parser.add_argument('--layers', type=int, help='the number of layers of the model that is written')
     args = parser.parse_args()
     if args.write:
         assert len(args.names) == 1, 'name one model'

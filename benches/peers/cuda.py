@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Vectile beside sentence-transformers on CUDA, in f32 and f16 with SDPA, on a machine that may reach no network: checkpoints of known shapes
-with random weights are made there (side_by_side/checkpoints.py).
+"""Compares Vectile with sentence-transformers on CUDA, in f32 and f16 with SDPA. The machine needs no network, because the script makes
+checkpoints with the shapes of known models and random weights (side_by_side/checkpoints.py).
 
     benches/peers/cuda.sh                                on an NVIDIA machine with torch, transformers and sentence-transformers
-    benches/peers/cuda.sh --device cpu --tiny            tiny shapes on any machine: to see that all of it works
+    benches/peers/cuda.sh --device cpu --tiny            tiny shapes on any machine, to test the script
 """
 import argparse, importlib.util, json, os, shutil, sys
 
@@ -11,7 +11,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 missing = [name for name in ('numpy', 'torch', 'transformers', 'sentence_transformers', 'tokenizers', 'safetensors') if importlib.util.find_spec(name) is None]
 if missing:
-    sys.exit(f'{sys.executable} lacks {", ".join(missing)}: name a Python that has them in PYTHON, or carry their wheels there')
+    sys.exit(f'{sys.executable} lacks {", ".join(missing)}; set PYTHON to a Python that has these packages, or install them from wheels')
 
 from side_by_side import checkpoints, texts
 from side_by_side.figures import figures
@@ -20,30 +20,30 @@ from side_by_side.rounds import Session, say
 from side_by_side.table import table
 from side_by_side.worker import Program, Row
 
-# Of the device's memory: the rest is for activations, and for what the frameworks keep.
+# The share of the device's memory for weights. Activations and the caches of the frameworks need the remaining memory.
 SHARE_FOR_WEIGHTS = 0.75
 F32, F16 = 1e-4, 2e-2
 
 
 def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--device', default='cuda', help='of sentence-transformers: cuda, cuda:1, cpu')
-    parser.add_argument('--shapes', default=','.join(checkpoints.SHAPES), help='divided by commas; there are: ' + ', '.join(checkpoints.SHAPES))
-    parser.add_argument('--tiny', action='store_true', help='the same kinds with two narrow layers, and few texts')
-    parser.add_argument('--batch', default='32,128,512', help="texts of a batch of sentence-transformers")
-    parser.add_argument('--batch-tokens', default='', help="tokens of a batch of Vectile, beside its own choice")
-    parser.add_argument('--texts', help='sentences,passages: instead of as many as suit the shape')
+    parser.add_argument('--device', default='cuda', help='the device of sentence-transformers: cuda, cuda:1 or cpu')
+    parser.add_argument('--shapes', default=','.join(checkpoints.SHAPES), help='the shapes to measure, separated by commas, from this list: ' + ', '.join(checkpoints.SHAPES))
+    parser.add_argument('--tiny', action='store_true', help='run the same kinds of models with two narrow layers, on few texts')
+    parser.add_argument('--batch', default='32,128,512', help="the number of texts in a batch of sentence-transformers; several numbers are separated by commas")
+    parser.add_argument('--batch-tokens', default='', help="also measure Vectile with these token budgets, separated by commas")
+    parser.add_argument('--texts', help='the numbers of sentences and passages, such as 128,16; by default they depend on the shape')
     parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--adapter', help='for Vectile: a number or a part of a name')
-    parser.add_argument('--vectile', default=os.environ.get('VECTILE_PEER') or os.path.join(ROOT, 'target', 'release', 'examples', 'peer'), help='its worker, built by cargo build --release --example peer')
-    parser.add_argument('--work', default=os.path.join(ROOT, '.vectile', 'peers', 'cuda'), help='where checkpoints are made')
-    parser.add_argument('--keep', action='store_true', help='keeps the checkpoints')
-    parser.add_argument('--json', help='where the JSON goes, instead of benches/results/DATE-MACHINE-cuda.json')
+    parser.add_argument('--adapter', help='the adapter of Vectile: an index or a part of a name')
+    parser.add_argument('--vectile', default=os.environ.get('VECTILE_PEER') or os.path.join(ROOT, 'target', 'release', 'examples', 'peer'), help='the worker of Vectile, which cargo build --release --example peer builds')
+    parser.add_argument('--work', default=os.path.join(ROOT, '.vectile', 'peers', 'cuda'), help='the directory in which checkpoints are made')
+    parser.add_argument('--keep', action='store_true', help='keep the checkpoints')
+    parser.add_argument('--json', help='the file for the JSON (default: benches/results/DATE-MACHINE-cuda.json)')
     return parser.parse_args()
 
 
 def programs(args, model, f32_bytes):
-    """Everything that can be measured, with what its weights take on the device."""
+    """Yields each program that can be measured and its row of the table, with the bytes of its weights on the device."""
     worker = os.path.join(HERE, 'workers', 'sentence_transformers_peer.py')
     adapter = ['--adapter', args.adapter] if args.adapter else []
     where = 'CUDA' if args.device.startswith('cuda') else args.device
@@ -62,7 +62,8 @@ def programs(args, model, f32_bytes):
 
 
 def that_fit(args, pairs):
-    """Workers stay loaded beside each other, so f32 goes first where they would not fit. Nothing is known of other devices."""
+    """Returns the programs whose weights fit on a CUDA device together, since all workers stay loaded. The largest programs are left out first,
+    so f32 before f16. For other devices, returns all programs."""
     if not args.device.startswith('cuda'):
         return pairs, {}
     import torch
@@ -110,12 +111,12 @@ def main():
     args.vectile, args.work = os.path.abspath(args.vectile), os.path.abspath(args.work)
     shapes = args.shapes.split(',')
     if unknown := [shape for shape in shapes if shape not in checkpoints.SHAPES]:
-        sys.exit(f'--shapes: {unknown[0]} is unknown; there are {", ".join(checkpoints.SHAPES)}')
+        sys.exit(f'--shapes: `{unknown[0]}` is not a shape; the shapes are {", ".join(checkpoints.SHAPES)}')
     if not os.path.exists(args.vectile):
-        sys.exit(f'{args.vectile} is not there: build it by cargo build --release --example peer, or name a built one in VECTILE_PEER')
+        sys.exit(f'{args.vectile} does not exist; build it with `cargo build --release --example peer`, or set VECTILE_PEER to a built worker')
     import torch
     if args.device.startswith('cuda') and not torch.cuda.is_available():
-        sys.exit('torch sees no CUDA device; --device cpu --tiny shows on any machine that all of this works')
+        sys.exit('torch finds no CUDA device; to test this script without one, use --device cpu --tiny')
     about = {**machine(ROOT), 'device': torch.cuda.get_device_name(args.device) if args.device.startswith('cuda') else 'CPU'}
     result = {'schema': 1, 'machine': about, 'settings': {'rounds': args.rounds, 'tiny': args.tiny, 'batch': args.batch, 'random_weights': True}, 'shapes': {}}
     path = args.json or os.path.join(ROOT, 'benches', 'results', f'{about["date"][:10]}-{slug(about["device"])}-cuda.json')
@@ -123,7 +124,7 @@ def main():
     print(f'{about["device"]}; {about["nvidia"] or "no nvidia-smi"}; {about["cores"]} cores of {about["cpu"]}; {about["date"][:10]}; rounds: {args.rounds}; random weights')
     for shape in shapes:
         result['shapes'][shape] = measure(args, shape)
-        # After each shape: a run that is cut off leaves what it has.
+        # The file is written after each shape, so that an interrupted run keeps the finished shapes.
         with open(path, 'w', encoding='utf-8') as f:
             f.write(json.dumps(result, indent=1) + '\n')
     say(f'\n==> {path}')

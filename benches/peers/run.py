@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Vectile and its peers on the same texts and weights, rounds interleaved; one table, and all of it as JSON under benches/results.
+"""Compares Vectile and other runtimes (peers) on the same texts and weights. Each round measures all of them. The script prints a table, and writes
+all figures as JSON under benches/results.
 
-benches/peers/run.sh sets the peers up and calls this.
+benches/peers/run.sh sets the peers up and calls this script.
 """
 import argparse, json, os, shutil, sys
 
@@ -10,7 +11,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 try:
     import numpy  # noqa: F401
 except ImportError:
-    sys.exit('run.py needs numpy: start benches/peers/run.sh, which brings it')
+    sys.exit('run.py needs numpy; run benches/peers/run.sh, which installs it')
 
 from side_by_side import texts
 from side_by_side.figures import figures, times_the_better
@@ -23,12 +24,12 @@ PEERS = os.path.join(ROOT, '.vectile', 'peers')
 WORKERS = os.path.join(HERE, 'workers')
 SHADERS, NATIVE, REFERENCE = 'Vectile f32', 'Vectile f32, CPU', 'sentence-transformers f32'
 LLAMA, BURN = 'llama.cpp f32, Vulkan', 'burn f32, wgpu'
-# Against f32: rounding weights and activations to 16 bits moves vectors of length one by so much.
+# The tolerance for 16-bit weights and activations, compared with f32, for vectors of length one.
 HALF = 2e-3
 
 
 def vectile(model):
-    """Its precisions: f16 as the adapter has it is left out by the worker itself where there is none."""
+    """Yields the program and the row of each precision of Vectile. On an adapter without f16, the worker refuses f16."""
     peer = os.environ.get('VECTILE_PEER') or os.path.join(ROOT, 'target', 'release', 'examples', 'peer')
     kinds = {
         'f32': ('Vectile f32', 'f32', ['--dtype', 'float32'], 1e-5),
@@ -61,7 +62,7 @@ def burn(model):
 
 
 def llama_cpp(software):
-    # Hidden from it, or the first device: it passes over software ones unless they are named.
+    # An empty value hides all devices from llama.cpp. `0` names the first device, since llama.cpp ignores software devices that are not named.
     vulkan = {'GGML_VK_VISIBLE_DEVICES': '0'} if software else {}
     kinds = (('cpu', 'f32', 'llama.cpp f32, CPU', ['cpu', '--flash-attn'], {'GGML_VK_VISIBLE_DEVICES': ''}, 1e-5),
              ('vulkan', 'f32', LLAMA, ['vulkan'], vulkan, 1e-5),
@@ -76,7 +77,7 @@ def transformers_js(software):
     chromium = next((path for name in ('chromium', 'chromium-browser', 'google-chrome') if (path := shutil.which(name))), 'chromium')
     for device in ('wasm', 'webgpu'):
         command = ['node', os.path.join(WORKERS, 'transformers_js_peer.mjs'), os.path.join(PEERS, 'web', 'node_modules'), os.path.join(PEERS, 'onnx'), chromium, device]
-        # Without a GPU the browser's own software adapter takes a second and a half for a sentence.
+        # Without a GPU, the browser's software adapter takes 1.5 s for one sentence.
         share = 1 / 16 if device == 'webgpu' and software else 1
         name = f'transformers.js f32, {"WebGPU" if device == "webgpu" else "WebAssembly"}'
         yield Program(f'transformers.js-{device}', command), Row(name, f'transformers.js-{device}', 'browser', share=share)
@@ -89,23 +90,23 @@ def python(key, file, *arguments):
 def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--model', default=os.path.join(ROOT, '.vectile', 'models', 'all-MiniLM-L6-v2'))
-    parser.add_argument('--only', help='peers, divided by commas; Vectile in f32 is measured in any case')
+    parser.add_argument('--only', help='measure only these peers, separated by commas; Vectile in f32 is always measured')
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--sentences', type=int, help='128 on a software adapter, else 1000')
-    parser.add_argument('--passages', type=int, help='16 on a software adapter, else 200')
-    parser.add_argument('--skip', default='', help='rows that are left out, by parts of their names, divided by commas')
-    parser.add_argument('--json', help='where the JSON goes, instead of benches/results/DATE-MACHINE.json')
+    parser.add_argument('--sentences', type=int, help='the number of sentences (default: 128 on a software adapter, 1000 on others)')
+    parser.add_argument('--passages', type=int, help='the number of passages (default: 16 on a software adapter, 200 on others)')
+    parser.add_argument('--skip', default='', help='leave out rows whose names contain one of these strings, separated by commas')
+    parser.add_argument('--json', help='the file for the JSON (default: benches/results/DATE-MACHINE.json)')
     return parser.parse_args()
 
 
 def adapter(model):
-    """What Vectile says of the adapter: on it depends how many texts there are, and what llama.cpp must be told."""
+    """Returns Vectile's description of the adapter, on which the number of texts and the settings of llama.cpp depend."""
     program, _ = next(vectile(model))
     folder = os.path.join(PEERS, 'session')
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
     if not os.path.exists(program.command[0]):
-        sys.exit(f'{program.command[0]} is not there: run benches/peers/run.sh --setup-only, or name a built worker in VECTILE_PEER')
+        sys.exit(f'{program.command[0]} does not exist; run benches/peers/run.sh --setup-only, or set VECTILE_PEER to a built worker')
     worker = Worker(program, os.path.join(folder, 'cache'), os.path.join(folder, 'vectile.log'))
     try:
         return worker.read(300)
@@ -120,7 +121,7 @@ def chosen(args, software):
              'rten': lambda: rten(args.model), 'candle': lambda: candle(args.model), 'llama.cpp': lambda: llama_cpp(software), 'burn': lambda: burn(args.model), 'transformers.js': lambda: transformers_js(software)}
     names = args.only.split(',') if args.only else list(known)
     if unknown := [name for name in names if name not in known]:
-        sys.exit(f'--only: {unknown[0]} is no peer; there are {", ".join(known)}')
+        sys.exit(f'--only: `{unknown[0]}` is not a peer; the peers are {", ".join(known)}')
     pairs, left_out = [], {}
     for name in ['vectile', *(name for name in names if name != 'vectile')]:
         missing = os.path.join(PEERS, 'missing', name)
@@ -152,9 +153,9 @@ def report(session, base, about, left_out, settings, path):
 
 
 def verdict(rows):
-    """Vectile beside the other two that run compute shaders on the same adapter."""
+    """Compares Vectile with the other two runtimes that run compute shaders on the same adapter."""
     for name, (ratio, best) in times_the_better(rows, SHADERS, [LLAMA, BURN]).items():
-        print(f'\n{name}: {SHADERS} does {times(ratio)} times {best}, the better of those that run on the same adapter')
+        print(f'\n{name}: {SHADERS} runs at {times(ratio)} times the rate of {best}, the faster peer on the same adapter')
     by_name = {row['name']: row for row in rows}
     if SHADERS in by_name and BURN in by_name:
         first = by_name[SHADERS]['first_vector_first_run_s']
@@ -162,7 +163,7 @@ def verdict(rows):
         tuning = burn['first_vector_first_run_s']
         print(f'\nfirst vector of a first run: {SHADERS} {number(first)} s, {BURN} {number(tuning)} s: 1/{number(tuning / first)}', end='')
         name, told = next(iter(burn['sets'].items()))
-        # What it tunes for the first text is not all: batches have other shapes.
+        # burn tunes its kernels for the first text, and tunes them again for batches, which have other shapes.
         whole = tuning + told['first_pass_s']
         print(f"; {BURN} until all {name} had a vector once {number(whole)} s: 1/{number(whole / first)}")
 
@@ -172,7 +173,7 @@ def main():
     args.model = os.path.abspath(args.model)
     found = adapter(args.model)
     software = found['software']
-    # Without a GPU, users run on the CPU.
+    # On a machine without a GPU, users run Vectile on the CPU.
     base = NATIVE if software else SHADERS
     pairs, left_out = chosen(args, software)
     sentences = texts.sentences(args.sentences or (128 if software else 1000))

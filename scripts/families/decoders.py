@@ -1,4 +1,4 @@
-"""Decoders, causal or made bidirectional: rotary positions, shared keys, gated feed-forward layers, windows."""
+"""Decoders, which are causal or made bidirectional, with rotary positions, shared keys, gated feed-forward layers and windows."""
 import transformers
 from sentence_transformers.base.modules import Dense
 from torch import nn
@@ -18,7 +18,7 @@ def around(window, times=3):
 
 
 def edited(**changes):
-    """A `rewrite` of config.json; a value of None removes the field."""
+    """A `rewrite` that sets fields of config.json; a value of None removes the field."""
     def rewrite(folder):
         def change(c):
             c.update(changes)
@@ -30,37 +30,38 @@ def edited(**changes):
 
 @family(tokenizers.decoder(), LAST, spoil=pre_norm_outliers, dtype='bfloat16', prompts=QUERY, cases=CASES)
 def qwen3():
-    """As Qwen3-Embedding: causal, heads wider than hidden / heads and normed, keys for two heads each, the appended end token."""
+    """Qwen3-Embedding: causal; heads are normed and wider than hidden / heads, two heads share keys, and the tokenizer appends the end token."""
     return transformers.Qwen3Model(transformers.Qwen3Config(**{**SIZES, 'num_hidden_layers': 3}, **IDS, num_key_value_heads=2, head_dim=12, rope_parameters={'rope_type': 'default', 'rope_theta': 1e6}))
 
 
 @family(tokenizers.decoder(), pool('mean'), spoil=pre_norm_outliers, dtype='bfloat16', rewrite=edited(rope_parameters=None, rope_theta=5000.0))
 def qwen3_bidirectional():
-    """is_causal false, a bias in attention, stored as bfloat16; the config spells rope_theta as transformers 4 did."""
+    """Bidirectional (is_causal false), with a bias in attention, stored as bfloat16. config.json has rope_theta as in transformers 4."""
     return transformers.Qwen3Model(transformers.Qwen3Config(**SIZES, **IDS, num_key_value_heads=1, head_dim=8, attention_bias=True, is_causal=False, rope_parameters={'rope_type': 'default', 'rope_theta': 5000.0}))
 
 
 @family(tokenizers.decoder(), LAST, spoil=pre_norm_outliers, dtype='bfloat16', edges=around(20), rewrite=prefixed('model.', {'lm_head.weight': (7, 32)}))
 def qwen2():
-    """Causal, with a window from layer 1 on; names as Qwen2ForCausalLM saves them."""
+    """Causal, with a window from layer 1 on. Tensors have the names of Qwen2ForCausalLM."""
     return transformers.Qwen2Model(transformers.Qwen2Config(**SIZES, **IDS, num_key_value_heads=2, use_sliding_window=True, sliding_window=20, max_window_layers=1))
 
 
 @family(tokenizers.decoder(), LAST, spoil=pre_norm_outliers, rewrite=edited(auto_map={'AutoModel': 'modeling_qwen.Qwen2Model', 'AutoModelForCausalLM': 'modeling_qwen.Qwen2ForCausalLM'}))
 def qwen2_gte():
-    """As gte-Qwen2: bidirectional, and the config names code of its own."""
+    """gte-Qwen2: bidirectional; config.json names Python code of the model."""
     return transformers.Qwen2Model(transformers.Qwen2Config(**SIZES, **IDS, num_key_value_heads=1, is_causal=False))
 
 
 @family(tokenizers.decoder('</s>', '<s>', transformers.PreTrainedTokenizerFast), LAST, spoil=pre_norm_outliers, dtype='float16', edges=around(20), rewrite=edited(rope_parameters=None, rope_theta=10000.0))
 def mistral():
-    """As e5-mistral: a causal window in every layer, start and end tokens."""
+    """e5-mistral: a causal window in every layer, and start and end tokens."""
     return transformers.MistralModel(transformers.MistralConfig(**SIZES, **IDS, num_key_value_heads=2, sliding_window=20))
 
 
 @family(tokenizers.decoder('</s>', '<s>', transformers.PreTrainedTokenizerFast), pool('mean'), spoil=pre_norm_outliers, edges=around(9))
 def mistral_bidirectional():
-    """is_causal false: the window to both sides, its bound included; linear scaling of positions; heads narrower than hidden / heads."""
+    """Bidirectional (is_causal false): the window extends to both sides and includes its bound. Positions are scaled linearly, and heads are narrower
+    than hidden / heads."""
     return transformers.MistralModel(transformers.MistralConfig(**SIZES, **IDS, num_key_value_heads=4, head_dim=6, sliding_window=9, is_causal=False, rope_parameters={'rope_type': 'linear', 'rope_theta': 10000., 'factor': 4.}))
 
 
@@ -69,20 +70,20 @@ LLAMA3 = dict(rope_type='llama3', factor=8., low_freq_factor=1., high_freq_facto
 
 @family(tokenizers.decoder('<|end_of_text|>', '<|begin_of_text|>', transformers.PreTrainedTokenizerFast), LAST, spoil=pre_norm_outliers, rewrite=edited(rope_parameters=None, rope_scaling=LLAMA3, rope_theta=500.0))
 def llama():
-    """Causal, biases everywhere, the rotary scaling of Llama 3.1 in the words of transformers 4."""
+    """Causal, with all biases, and with the rotary scaling of Llama 3.1 in the format of transformers 4."""
     return transformers.LlamaModel(transformers.LlamaConfig(**SIZES, **IDS, num_key_value_heads=2, attention_bias=True, mlp_bias=True, rope_parameters={**LLAMA3, 'rope_theta': 500.}))
 
 
 @family(tokenizers.decoder(None, '<|begin_of_text|>', transformers.PreTrainedTokenizerFast), pool('mean', normalise=True), spoil=pre_norm_outliers)
 def llama_bidirectional():
-    """is_causal false, all heads with their own keys, mean pooling."""
+    """Bidirectional (is_causal false), each head with its own keys, mean pooling."""
     return transformers.LlamaModel(transformers.LlamaConfig(**SIZES, **IDS, is_causal=False))
 
 
 @family(tokenizers.decoder('<|end_of_text|>', '<|begin_of_text|>', transformers.PreTrainedTokenizerFast), pool('mean', normalise=True), spoil=pre_norm_outliers,
         rewrite=edited(auto_map={'AutoConfig': 'configuration_eurobert.EuroBertConfig', 'AutoModel': 'modeling_eurobert.EuroBertModel', 'AutoModelForMaskedLM': 'modeling_eurobert.EuroBertForMaskedLM'}))
 def eurobert():
-    """Bidirectional; YaRN, whose factor multiplies cosines and sines."""
+    """Bidirectional, with YaRN, whose attention factor multiplies cosines and sines."""
     return transformers.EuroBertModel(transformers.EuroBertConfig(**SIZES, **{**IDS, 'mask_token_id': 3}, num_key_value_heads=2, rope_parameters={'rope_type': 'yarn', 'rope_theta': 2000., 'factor': 4., 'original_max_position_embeddings': 20}))
 
 
@@ -92,13 +93,14 @@ GEMMA = dict(SIZES, hidden_size=64, intermediate_size=48, num_key_value_heads=1,
 @family(tokenizers.decoder('<eos>', '<bos>', transformers.PreTrainedTokenizerFast), pool('mean', True, lambda h: Dense(h, 96, bias=False, activation_function=nn.Identity()), lambda _: Dense(96, 24, bias=False, activation_function=nn.Identity())),
         spoil=pre_norm_outliers, dtype='bfloat16', edges=around(8, 5), prompts={'query': 'task: search result | query: ', 'document': 'title: none | text: '}, cases=CASES)
 def embedding_gemma():
-    """As EmbeddingGemma: bidirectional, half of sliding_window to each side in two layers of three, two bases, query_pre_attn_scalar, Dense after pooling."""
+    """EmbeddingGemma: bidirectional, with half of sliding_window to each side in two of three layers, two rotary bases, query_pre_attn_scalar, and
+    Dense after pooling."""
     return transformers.Gemma3TextModel(transformers.Gemma3TextConfig(**{**GEMMA, 'num_hidden_layers': 3}, **IDS, sliding_window=16, query_pre_attn_scalar=24, use_bidirectional_attention=True, layer_types=['sliding_attention', 'full_attention', 'sliding_attention'],
                                                                       rope_parameters={'sliding_attention': {'rope_type': 'default', 'rope_theta': 1000.}, 'full_attention': {'rope_type': 'default', 'rope_theta': 1e5}}))
 
 
 @family(tokenizers.decoder('<eos>', '<bos>', transformers.PreTrainedTokenizerFast), LAST, spoil=pre_norm_outliers, dtype='bfloat16', edges=around(12))
 def gemma3():
-    """Gemma 3 as it is: causal, with a causal window in its first layer; positions scaled in the other."""
+    """Gemma 3: causal, with a causal window in the first layer and scaled positions in the other layer."""
     return transformers.Gemma3TextModel(transformers.Gemma3TextConfig(**GEMMA, **IDS, sliding_window=12, query_pre_attn_scalar=8, layer_types=['sliding_attention', 'full_attention'],
                                                                       rope_parameters={'sliding_attention': {'rope_type': 'default', 'rope_theta': 1000.}, 'full_attention': {'rope_type': 'linear', 'factor': 8., 'rope_theta': 1e5}}))

@@ -1,5 +1,5 @@
-"""Encoders whose code comes with the models on the Hub and is not in transformers, written in torch: NomicBERT with the options and experts that
-transformers lacks, `new` of Alibaba with NTK scaling, jina-embeddings-v2. Tensors have the names of the Hub; `publish` writes the config.json of the Hub."""
+"""Encoders whose code is on the Hub and not in transformers, implemented in torch: NomicBERT with the options and experts that transformers lacks,
+`new` of Alibaba with NTK scaling, and jina-embeddings-v2. Tensors have the names on the Hub, and `publish` writes the config.json of the Hub."""
 import json, math, os, shutil, tempfile
 import torch, transformers
 from safetensors.torch import load_file
@@ -26,8 +26,8 @@ class HubConfig(transformers.PreTrainedConfig):
 
 
 class Experts(nn.Module):
-    """`top` experts a token, by the largest of a softmax over all; their weights are not divided by their sum. Both matrices of all experts
-    lie one after the other, [experts * inner, hidden]: the first is applied transposed, the second as it lies."""
+    """A mixture of experts. Each token uses the `top` experts with the largest values of a softmax over all experts; these values are not divided by their
+    sum. Each of the two matrices holds all experts one after the other, [experts * inner, hidden]. Only the first is applied transposed."""
 
     def __init__(self, hidden, inner, count, top):
         super().__init__()
@@ -172,7 +172,7 @@ def encoder(names, **options):
 
 
 def published(**fields):
-    """config.json as the Hub has it: what transformers writes of any model, and these fields."""
+    """Writes config.json as on the Hub: the fields that transformers writes for any model, and these fields."""
     def change(config):
         kept = {k: config[k] for k in SHOWN_BY_TRANSFORMERS if k in config}
         config.clear()
@@ -194,7 +194,8 @@ def nomic_names(**fields):
 @family(tokenizers.word_piece(), pool('mean'), spoil=post_norm_outliers, edges=(39, 40, 41, 47, 48, 49), alone=True,
         publish=published(**nomic_names(qkv_proj_bias=False, mlp_fc1_bias=False, mlp_fc2_bias=False, rotary_emb_base=1000, rotary_emb_fraction=1.0, rotary_emb_interleaved=False, rotary_scaling_factor=2, max_trained_positions=40)))
 def nomic_bert_hub():
-    """nomic-embed-text as on the Hub: its config's own names, vocabulary filled to a multiple of 64, dynamic NTK scaling of texts longer than 40 tokens."""
+    """nomic-embed-text as on the Hub: config fields with other names, a vocabulary padded to a multiple of 64, and dynamic NTK scaling for texts
+    longer than 40 tokens."""
     return encoder(NOMIC, vocab_size=576, biases=[], rotary=dict(dims=8, base=1000, kind='dynamic', factor=2, trained=40), gate_act='silu')
 
 
@@ -202,17 +203,18 @@ def nomic_bert_hub():
         publish=published(**{**nomic_names(qkv_proj_bias=True, mlp_fc1_bias=True, mlp_fc2_bias=True, rotary_emb_base=10000, rotary_emb_fraction=0.5, rotary_emb_interleaved=True, rotary_scaling_factor=None, max_trained_positions=2048),
                              'activation_function': 'geglu', 'n_embd': 36, 'n_head': 3, 'n_inner': 45, 'layer_norm_epsilon': 1e-5}))
 def nomic_bert_partial():
-    """The Hub's options that no published model has: half of a head turned, neighbours as pairs, biases, GEGLU; an inner width that is no multiple of 4."""
+    """NomicBERT with options of the Hub's code that no published model uses: half of each head is rotated, rotary pairs are neighbours, biases,
+    GEGLU. The inner width is not a multiple of 4."""
     return encoder(NOMIC, vocab_size=576, hidden_size=36, num_attention_heads=3, intermediate_size=45, biases=['qkv', 'out', 'up', 'down'], layer_norm_eps=1e-5, rotary=dict(dims=6, base=10000, interleaved=True))
 
 
 EXPERTS = dict(count=5, top=2, every=2)
-CLASSES = range(8, 13)  # dimensions that say which experts a token goes to
+CLASSES = range(8, 13)  # the dimensions that determine the experts of a token
 
 
 def routed_outliers(model, ids):
-    """As trained routers do, these tell tokens apart by far more than rounding moves them: each token has its first and its second
-    expert by the size of five dimensions, which the layers add little to."""
+    """Sets the routers so that, as in trained models, the differences between experts exceed rounding errors by far. The sizes of five dimensions, to
+    which the layers add little, determine the first and the second expert of a token."""
     g = torch.Generator().manual_seed(3)
     dims, size = list(CLASSES), 2.
     orders = torch.stack([torch.randperm(len(dims), generator=g) for _ in range(model.config.vocab_size)])
@@ -237,12 +239,12 @@ def routed_outliers(model, ids):
     post_norm_outliers(model, ids, dims=(5, 19), gain=8.)
     with torch.no_grad():
         for m in model.modules():
-            if isinstance(m, nn.LayerNorm):  # what a norm takes away is then the same of all of them
+            if isinstance(m, nn.LayerNorm):  # Then a norm subtracts the same value from all of these dimensions.
                 m.weight[dims], m.bias[dims] = m.weight[dims].mean(), m.bias[dims].mean()
 
 
 def published_experts(folder):
-    """Checks that no token of the texts is near to a tie, and that every expert works; then config.json as the Hub has it."""
+    """Checks that no token of the texts is near a tie of experts, and that every expert is used. Then writes config.json as on the Hub."""
     model = base.reload(folder, torch.float64)
     with open(os.path.join(folder, 'texts.json'), encoding='utf-8') as f:
         texts = json.load(f)
@@ -269,7 +271,8 @@ def published_experts(folder):
 @family(tokenizers.unigram(), pool('mean', normalise=True), spoil=routed_outliers, publish=published_experts,
         prompts={'query': 'search_query: ', 'passage': 'search_document: '}, cases={'embeddings': {}, 'embeddings.query': {'prompt_name': 'query'}})
 def nomic_moe():
-    """nomic-embed-text-v2-moe as on the Hub: experts in every second layer, two of five a token, their weights as the softmax gives them; GELU without gates; biases."""
+    """nomic-embed-text-v2-moe as on the Hub: experts in every second layer, of which each token uses two of five with unscaled softmax weights; GELU
+    without gates; biases."""
     return encoder(NOMIC_MOE, vocab_size=576, hidden_size=24, num_attention_heads=3, intermediate_size=18, num_hidden_layers=4, type_vocab_size=1, pad_token_id=1, layer_norm_eps=1e-5,
                    biases=['qkv', 'out', 'up', 'down'], gated=False, experts=EXPERTS, rotary=dict(dims=8, base=10000))
 
@@ -281,14 +284,15 @@ NEW_FIELDS = dict(model_type='new', auto_map=ALIBABA, position_embedding_type='r
 @family(tokenizers.word_piece(), pool('cls', normalise=True), spoil=post_norm_outliers,
         publish=published(**bert_names(**NEW_FIELDS, rope_theta=500000, rope_scaling={'factor': 2.0, 'type': 'ntk'}, pack_qkv=True)))
 def gte_en():
-    """gte-large-en-v1.5 as on the Hub: NTK scaling by a factor, token types, cls."""
+    """gte-large-en-v1.5 as on the Hub: NTK scaling by a factor, token types, cls pooling."""
     return encoder(NEW, rotary=dict(dims=8, base=500000, kind='ntk', factor=2.))
 
 
 @family(tokenizers.unigram(), pool('cls', normalise=True), spoil=post_norm_outliers,
         publish=published(**bert_names(**NEW_FIELDS, type_vocab_size=1, pad_token_id=1, rope_theta=20000, rope_scaling={'factor': 8.0, 'type': 'ntk', 'mixed_b': 0.625}, pack_qkv=False)))
 def gte_mixed():
-    """The Hub's options that few models have: NTK scaling by more for longer wavelengths, queries, keys and values apart."""
+    """GTE with options of the Hub's code that few models use: NTK scaling with a larger factor for longer wavelengths, and separate tensors for
+    queries, keys and values."""
     names = dict(NEW, qkv=('attention.q_proj', 'attention.k_proj', 'attention.v_proj'))
     return encoder(names, type_vocab_size=1, pad_token_id=1, rotary=dict(dims=8, base=20000, kind='ntk', factor=8., mixed_b=.625))
 
@@ -303,21 +307,21 @@ JINA_FIELDS = dict(model_type='bert', position_embedding_type='alibi', emb_poole
 @family(tokenizers.word_piece(), pool('mean'), spoil=post_norm_outliers, dtype='float16',
         publish=published(**bert_names(**JINA_FIELDS, hidden_size=36, num_attention_heads=6, auto_map=jina_map('jinaai/jina-bert-implementation'), feed_forward_type='geglu')))
 def jina_v2():
-    """jina-embeddings-v2 as on the Hub: ALiBi with heads that are no power of two, GEGLU, weights in float16."""
+    """jina-embeddings-v2 as on the Hub: ALiBi with a number of heads that is not a power of two, GEGLU, weights in float16."""
     return encoder(JINA, gate_first=True, hidden_size=36, num_attention_heads=6)
 
 
 @family(tokenizers.word_piece(), pool('mean'), spoil=post_norm_outliers,
         publish=published(**bert_names(**JINA_FIELDS, auto_map=jina_map('jinaai/jina-bert-implementation'), feed_forward_type='reglu')))
 def jina_v2_reglu():
-    """The same with ReGLU and four heads."""
+    """jina-embeddings-v2 with ReGLU and four heads."""
     return encoder(JINA, gate_first=True, gate_act='relu')
 
 
 @family(tokenizers.byte_bpe(), pool('mean'), spoil=lambda model, ids: post_norm_outliers(model, ids, gain=4.),
         publish=published(**bert_names(**JINA_FIELDS, pad_token_id=1, auto_map=jina_map('jinaai/jina-bert-v2-qk-post-norm'), feed_forward_type='geglu')))
 def jina_v2_code():
-    """jina-embeddings-v2-base-code: queries and keys normed, two norms after attention, the gate second."""
+    """jina-embeddings-v2-base-code: queries and keys are normed, two norms follow attention, and the gate comes second."""
     return encoder(JINA_CODE, pad_token_id=1)
 
 
@@ -327,8 +331,8 @@ FLASH = 'jinaai/xlm-roberta-flash-implementation--'
 
 
 def with_adapters(folder):
-    """Gives every linear layer and table an adapter for each task, as modeling_lora.py names and applies them, and returns what
-    the model gives with each added to its weights."""
+    """Gives every linear layer and table a LoRA for each task, with the names of modeling_lora.py. Returns the model's outputs with the LoRA of each task
+    added to the weights."""
     g = torch.Generator().manual_seed(7)
     stored, weights = {}, load_file(os.path.join(folder, 'model.safetensors'))
     adapted = [dict(weights) for _ in TASKS]
@@ -361,5 +365,6 @@ def with_adapters(folder):
 
 @family(tokenizers.unigram(), pool('mean', normalise=True), spoil=post_norm_outliers, publish=with_adapters)
 def jina_v3_hub():
-    """jina-embeddings-v3 as on the Hub: an adapter for each task beside the weights, a module of its own. tasks.<task>: with its adapter."""
+    """jina-embeddings-v3 as on the Hub: a LoRA for each task, and a Python module of the model. The tensors tasks.<task> are vectors with the LoRA of
+    the task."""
     return transformers.JinaEmbeddingsV3Model(transformers.JinaEmbeddingsV3Config(**SIZES, pad_token_id=1), add_pooling_layer=False)

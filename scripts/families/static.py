@@ -13,7 +13,7 @@ from family_fixtures import PIECES, compare, family, of_length, report, whole
 
 
 def written(t, truncation=None):
-    """A tokenizer with the settings that training leaves in its file: special tokens, padding and, if given, truncation."""
+    """Returns a tokenizer with the settings that training leaves in its file: special tokens, padding and, if given, truncation."""
     t.enable_padding(length=50)
     if truncation:
         t.enable_truncation(truncation)
@@ -28,8 +28,8 @@ def outliers(table):
 
 @family(None, lambda h: [Normalize()], longest=70)
 def static():
-    """StaticEmbedding as sentence-transformers 6 saves it: no special tokens although tokenizer.json adds them, no padding, but its
-    truncation to 70 tokens; a text without tokens is zeros; Normalize."""
+    """StaticEmbedding as sentence-transformers 6 saves it: no padding, and no special tokens although tokenizer.json adds them, but truncation to 70
+    tokens. The vector of a text without tokens is zero. Normalize."""
     return StaticEmbedding(written(base.tokenizer(), 70), embedding_dim=30)
 
 
@@ -43,14 +43,14 @@ def old_folder(folder):
 @family(None, lambda h: [Dense(h, 24, activation_function=nn.Tanh())], rewrite=old_folder, prompts={'query': 'query: '},
         cases={'embeddings': {}, 'embeddings.query': dict(prompt_name='query')})
 def static_dense():
-    """StaticEmbedding in a folder of its own under its old name, Unigram, prompts, Dense."""
+    """StaticEmbedding in its own folder under its old name, with a Unigram tokenizer, prompts and Dense."""
     return StaticEmbedding(written(tokenizers.unigram()().backend_tokenizer), embedding_dim=32)
 
 
 # ---------------------------------------------------------------- model2vec
 
 def shared_rows(seed, clusters, width):
-    """Vocabulary quantization as model2vec saves it: a few rows, which of them each token has, and the token's weight."""
+    """Vocabulary quantization as model2vec saves it: few rows, and for each token the number of its row and a weight."""
     g = numpy.random.default_rng(seed)
     rows = outliers(g.normal(size=(clusters, width)).astype(numpy.float32) * .5)
     return rows, g.integers(0, clusters, PIECES), g.uniform(.1, 2., PIECES)
@@ -66,8 +66,8 @@ def mapped(folder):
 
 @family(None, None, rewrite=mapped, random=False)
 def static_model2vec():
-    """A model2vec directory with modules.json, which sentence-transformers loads: f16 rows shared between tokens (mapping) and scaled by
-    token (weights, F64); unknown tokens count, as sentence-transformers has it."""
+    """A model2vec directory with modules.json, which sentence-transformers loads. Tokens share f16 rows (mapping), each token has a weight (weights,
+    F64), and unknown tokens count, as in sentence-transformers."""
     rows, mapping, weights = shared_rows(3, 120, 32)
     table = StaticEmbedding._fold_model2vec_weights(rows.astype(numpy.float16), mapping, weights).float()
     return StaticEmbedding(written(base.tokenizer()), embedding_weights=table)
@@ -84,7 +84,7 @@ def model2vec(name, folder, note, rows, tokenizer, config, mapping=None, weights
     def loaded(dtype, round_to=None):
         m = StaticModel.from_pretrained(folder)
         table = torch.from_numpy(rows).double()
-        if round_to:  # what a runtime stores: the rows as they are used, rounded
+        if round_to:  # A runtime stores the rows in the form in which it uses them, rounded.
             table = table[mapping] if mapping is not None else table
             table = table * torch.from_numpy(weights)[:, None] if weights is not None else table
             m.token_mapping = m.weights = None
@@ -96,7 +96,7 @@ def model2vec(name, folder, note, rows, tokenizer, config, mapping=None, weights
     t.no_truncation()
     texts = base.texts_for(t, 70, of_length) + ['water ' * 60, '中 ' * 40 + 'the end', 'zz中zz the 中', '中文' * 90]
     encode = lambda m: torch.from_numpy(numpy.stack([m.encode(x) for x in texts])).double()
-    # model2vec sets the tokenizer's limit only while it encodes.
+    # model2vec sets the tokenizer's maximum length only while it encodes.
     limit = exact.max_length
     exact._set_max_length_in_tokenizer(limit)
     ids = [exact.tokenize([x if limit is None else x[:limit * exact.median_token_length]])[0] for x in texts]

@@ -1,1 +1,1 @@
-"""The driver of benches/peers: texts, workers, rounds, agreement, the table."""
+"""The modules of the scripts in benches/peers: texts, workers, rounds, agreement of vectors, and the table."""

@@ -1,7 +1,7 @@
-"""sentence-transformers directories of known shapes with random weights, for machines that reach no hub: what a checkpoint of that shape costs
-does not depend on its values.
+"""Makes sentence-transformers directories with the shapes of known models and random weights, for machines without network access. The time of a
+forward pass does not depend on the values of the weights.
 
-The tokenizers know the words of texts.py, so that a text has about as many tokens as a real one has; tables of embeddings have their full size.
+The tokenizers know the words of texts.py, so that a text has about as many tokens as with a real tokenizer. Embedding tables have their full size.
 """
 import json, os
 
@@ -10,7 +10,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from . import texts
 
 LIMIT = 512
-# name: class of the configuration, its fields, pooling, tokenizer, bytes of a weight in the file, sentences and passages to time.
+# For each name: the class of the configuration, its fields, the pooling, the tokenizer, the bytes of a weight in the file, and the numbers of
+# sentences and passages to time.
 SHAPES = {
     'MiniLM': ('BertConfig', dict(vocab_size=30522, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536), 'mean', 'wordpiece', 4, (2048, 512)),
     'BERT-base': ('BertConfig', dict(vocab_size=30522, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072), 'mean', 'wordpiece', 4, (2048, 512)),
@@ -22,12 +23,12 @@ SHAPES = {
     'Mistral-7B': ('MistralConfig', dict(vocab_size=32000, hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8, intermediate_size=14336,
                                          max_position_embeddings=32768, sliding_window=4096), 'lasttoken', 'bpe-bos-eos', 2, (128, 64)),
 }
-# The same kinds so small that any CPU runs them: to see that all of it works.
+# The same kinds of models, so small that any CPU can run them to test the script.
 TINY = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, vocab_size=1024)
 
 
 def tokenizer(kind):
-    """A `tokenizers` tokenizer and its special tokens by role."""
+    """Returns a tokenizer of the package `tokenizers`, and its special tokens by role."""
     if kind == 'wordpiece':
         special = {'pad_token': '[PAD]', 'unk_token': '[UNK]', 'cls_token': '[CLS]', 'sep_token': '[SEP]', 'mask_token': '[MASK]'}
         letters = [chr(c) for c in range(33, 127) if not chr(c).isupper()]
@@ -48,7 +49,7 @@ def tokenizer(kind):
 
 
 def parameters(shape, tiny=False):
-    """How many there are, counted without making them."""
+    """Returns the number of parameters without allocating them."""
     import torch
     with torch.device('meta'):
         model = unmade(shape, tiny, torch.float32)
@@ -71,7 +72,7 @@ def unmade(shape, tiny, dtype):
 
 
 def make(shape, folder, tiny=False):
-    """Writes the directory, unless it is there, and gives the bytes of its weights in f32."""
+    """Writes the directory unless it exists, and returns the size of its weights in f32, in bytes."""
     import torch
     from transformers import PreTrainedTokenizerFast
     count = parameters(shape, tiny)
@@ -85,10 +86,10 @@ def make(shape, folder, tiny=False):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() == 1:
-                # The library's own start has biases of 0 and norms of 1, which a runtime could forget without harm.
+                # transformers initialises biases to 0 and norms to 1. A runtime that ignored them would give the same vectors, so they get random values.
                 parameter.add_(torch.randn_like(parameter) * 0.05)
             else:
-                # And matrices so small that all texts have nearly the same vector, which would hide mistakes.
+                # transformers also initialises matrices to such small values that all texts have nearly the same vector, which would hide mistakes.
                 parameter.normal_(0, 1 if 'embed' in name else parameter.shape[1] ** -0.5)
     model.save_pretrained(folder)
     hidden = model.config.hidden_size

@@ -1,4 +1,4 @@
-"""From seconds and vectors to figures."""
+"""Computes the figures of the table from measured seconds and vectors."""
 import statistics
 
 import numpy as np
@@ -9,7 +9,7 @@ def spread(values):
 
 
 def agreement(vectors, reference):
-    """Against the first of `reference`, as many as there are."""
+    """Returns the errors of vectors, compared with the first vectors of `reference`, or None if the shapes differ."""
     a, b = vectors.astype(np.float64), reference[:len(vectors)].astype(np.float64)
     if a.shape != b.shape:
         return None
@@ -18,7 +18,8 @@ def agreement(vectors, reference):
 
 
 def figures(session, base, reference):
-    """All of a session as plain data. Ratios are to the row `base`, in the same round; errors against it and against the row `reference`."""
+    """Returns the figures of a session as plain data. Ratios compare a row with the row `base` in the same round. Errors compare its vectors with those of
+    the rows `base` and `reference`."""
     measured, rows = session.measured, []
     for row in session.rows:
         sets = {}
@@ -40,7 +41,7 @@ def figures(session, base, reference):
                 'against_reference': agreement(told['vectors'], compared['vectors']) if compared else None,
                 'closest_texts_cosine': closest(told['vectors']),
             }
-        # Without the reference, the base is what there is to compare with.
+        # Without the row `reference`, vectors are compared with those of the row `base`.
         agreed = [s['against_reference'] or s['against_base'] for s in sets.values()]
         errors = [told['largest_error'] for told in agreed if told]
         tokens_agree = all(s['tokens'] == expected(measured, base, name, s) for name, s in sets.items())
@@ -65,7 +66,7 @@ def expected(measured, base, name, own):
 
 
 def closest(vectors):
-    """The largest cosine between a text and the next: where it is 1, agreement says little."""
+    """Returns the largest cosine between the vectors of two neighbouring texts. If it is near 1, agreement of vectors proves little."""
     if len(vectors) < 2:
         return 1.0
     unit = vectors.astype(np.float64)
@@ -74,7 +75,7 @@ def closest(vectors):
 
 
 def times_the_better(rows, base, peers):
-    """How many times the rate of the better of `peers` the row `base` has, by set and round: {set: (spread, its name)}."""
+    """Returns, for each set of texts, the ratio of the rate of the row `base` to that of the faster peer in the same round: {set: (spread, name of the peer)}."""
     by_name = {row['name']: row for row in rows}
     there = [by_name[name] for name in peers if name in by_name]
     if base not in by_name or not there:

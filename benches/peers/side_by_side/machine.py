@@ -1,4 +1,4 @@
-"""What machine this is."""
+"""Describes the machine."""
 import datetime, os, platform, re, subprocess
 
 

@@ -1,4 +1,4 @@
-"""Measuring: every row in turn, round after round, so that a slow moment of the machine meets all of them."""
+"""Measures the rows. Each round measures every row once, so that a slow moment of the machine affects all rows."""
 import os, shutil, statistics, sys, tempfile, time
 
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from .machine import slug
 from .worker import Failed, Worker
 
-# A turn lasts at least so long: a fast peer embeds its texts several times.
+# The minimum duration of a measurement in seconds. A fast peer embeds its texts several times in this time.
 SECONDS_OF_A_TURN = 1.0
 LATER_STARTS = 3
 
@@ -22,13 +22,13 @@ def write(path, texts):
 
 
 class Session:
-    """`texts` is {name of a set: texts}; `rows` are measured on the workers of `programs` with files in `folder`."""
+    """`texts` is {name of a set: texts}. The workers of `programs` measure `rows`, with files in `folder`."""
     def __init__(self, programs, rows, texts, folder):
         self.programs = {program.key: program for program in programs}
         self.rows, self.texts, self.folder = rows, texts, folder
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(folder)
-        # Outside of this project: burn keeps its findings in the target directory of the project that it is started in.
+        # This directory is outside the project, because burn caches its tuned kernels in the target directory of the project in which it is started.
         self.caches = tempfile.mkdtemp(prefix='peers-')
         self.first = write(os.path.join(folder, 'first.txt'), next(iter(texts.values()))[:1])
         self.workers, self.about, self.left_out = {}, {}, {}
@@ -52,8 +52,8 @@ class Session:
         self.rows = [row for row in self.rows if row.program != key]
 
     def begin(self):
-        """Starts every worker, with nothing yet in its cache, and embeds everything once: the first vector, the first pass, and the vectors that
-        are compared."""
+        """Starts every worker with an empty cache, and embeds all texts once. This gives the time to the first vector, the time of the first pass, and the
+        vectors that are compared."""
         for key in dict.fromkeys(row.program for row in self.rows):
             say(f'==> {key}: first vector with no cache')
             worker = self.start(key)
@@ -73,7 +73,7 @@ class Session:
             request = {'texts': path, 'npy': npy, **row.request}
             answer = worker.checked(request)
             first = answer['seconds'][0]
-            # The first time may be slow for reasons that don't come back.
+            # The first measurement is not counted, because it may be slow for reasons that do not recur.
             again = worker.checked({'texts': path, **row.request})['seconds'][0] if first < 20 else first
             repeat = max(1, min(200, round(SECONDS_OF_A_TURN / max(again, 1e-6))))
             vectors = np.load(npy)
@@ -85,7 +85,7 @@ class Session:
     def run(self, rounds):
         for number in range(rounds):
             begun = time.perf_counter()
-            # Each round begins elsewhere.
+            # Each round begins with another row.
             first = number * len(self.rows) // max(rounds, 1)
             for row in self.rows[first:] + self.rows[:first]:
                 if row.program not in self.workers:
@@ -101,7 +101,7 @@ class Session:
             say(f'==> round {number + 1} of {rounds}: {time.perf_counter() - begun:.0f} s')
 
     def end(self, starts=LATER_STARTS):
-        """Ends the workers and starts each again, alone, with what its first run left in its cache."""
+        """Ends all workers. Then starts each of them again, alone, with the cache of its first run."""
         for worker in self.workers.values():
             worker.stop()
         keys = list(self.workers)

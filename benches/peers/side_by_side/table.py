@@ -1,4 +1,4 @@
-"""The table, as Markdown."""
+"""Makes the table, in Markdown."""
 import statistics
 
 
@@ -13,7 +13,7 @@ def times(ratio):
 
 
 def error(told):
-    """Over the sets: the largest error, and how far the smallest cosine is from 1."""
+    """Returns the largest error over all sets of texts, and the distance of the smallest cosine from 1."""
     told = [t for t in told if t]
     if not told:
         return '–'

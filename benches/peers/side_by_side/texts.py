@@ -1,9 +1,9 @@
-"""Texts to time: English made of templates from a seed, the same on every machine.
+"""Makes the texts to time: English sentences from templates and a seed, the same on every machine.
 
     python3 -m side_by_side.texts sentences 5        prints five of them
 
-Sentences have 5 to 60 words, 18 on average and as skewed as those of real text; passages are sentences up to some 155 words,
-about 200 tokens of a BERT tokenizer.
+Sentences have 5 to 60 words, with a mean of 18 and a skewed distribution like that of real text. Passages consist of sentences with about 155 words
+in total, which are about 200 tokens of a BERT tokenizer.
 """
 import random, sys
 
@@ -24,7 +24,7 @@ ENDS = ('.', '.', '.', '.', '!', '?')
 
 class Maker:
     def __init__(self, seed):
-        # Only random() is promised to give the same numbers in every version of Python.
+        # Only random() is guaranteed to return the same numbers in every version of Python.
         self.random = random.Random(seed).random
 
     def one(self, words):
@@ -44,7 +44,7 @@ class Maker:
         return ' '.join(parts)
 
     def sentence(self, longest=60):
-        # An exponential of mean 13 above 5 words.
+        # The number of words is 5 plus an exponentially distributed number with the mean 13.
         aim, rest = 5, self.random()
         while rest < 0.926 and aim < longest:
             aim, rest = aim + 1, self.random()
@@ -73,13 +73,13 @@ def passages(count, seed=2, words=155):
 
 
 def shuffled(texts, seed=4):
-    """The texts in another order, the same on every machine."""
+    """Returns the texts in another order, which is the same on every machine."""
     order = random.Random(seed).random
     return [text for _, text in sorted(((order(), text) for text in texts), key=lambda pair: pair[0])]
 
 
 def vocabulary():
-    """Every word that a text can have but numbers, in lower case and without punctuation."""
+    """Returns every word that a text can contain except numbers, in lower case and without punctuation."""
     phrases = (*PEOPLE, *VERBS, *QUALITIES, *PLACES, *TIMES, *LINKS, *THINGS, *(f'{thing}s' for thing in THINGS), 'the')
     return sorted({word.strip(',').lower() for phrase in phrases for word in phrase.split()})
 

@@ -1,15 +1,15 @@
-"""A worker: the process of a peer, asked over its standard input and output (workers/protocol.rs has the other side)."""
+"""A worker: the process of a peer. The script sends requests to its standard input and reads answers from its standard output (see workers/protocol.rs)."""
 import json, os, select, subprocess, time
 from dataclasses import dataclass, field
 
 
 @dataclass
 class Program:
-    """How a worker is started. Several rows of the table may be measured on one worker."""
+    """The command that starts a worker. One worker may measure several rows of the table."""
     key: str
     command: list
     env: dict = field(default_factory=dict)
-    # What its weights take on the device, where `cuda.py` has to fit several onto one.
+    # The bytes of the worker's weights on the device. `cuda.py` uses it to decide which workers fit on the device together.
     device_bytes: int = 0
 
 
@@ -20,11 +20,11 @@ class Row:
     program: str
     where: str
     precision: str = 'f32'
-    # Added to every request.
+    # Fields that are added to every request.
     request: dict = field(default_factory=dict)
-    # How many of the texts it is given, as a fraction, where it is too slow for all of them.
+    # The fraction of the texts that the row gets, if it is too slow for all texts.
     share: float = 1.0
-    # The largest error against sentence-transformers in f32 up to which vectors count as the same.
+    # The largest difference from sentence-transformers in f32 up to which vectors count as equal.
     tolerance: float = 1e-5
 
 
@@ -33,9 +33,9 @@ class Failed(Exception):
 
 
 class Worker:
-    """Started at once; `begun` is when."""
+    """The process starts at once, at the time `begun`."""
     def __init__(self, program, cache, log):
-        # Whatever it keeps for later runs (tuned kernels, compiled shaders) goes into `cache`.
+        # The worker stores its caches (tuned kernels, compiled shaders) in the directory `cache`.
         os.makedirs(cache, exist_ok=True)
         env = {**os.environ, 'XDG_CACHE_HOME': cache, 'MESA_SHADER_CACHE_DIR': cache, 'HF_HUB_OFFLINE': '1', 'TOKENIZERS_PARALLELISM': 'true', **program.env}
         self.program, self.log = program, log
@@ -78,7 +78,7 @@ class Worker:
         return answer
 
     def first_vector(self, texts):
-        """What it is, and the seconds from its start to the vectors of `texts`."""
+        """Returns the worker's description of itself, and the seconds from its start to the vectors of `texts`."""
         try:
             self.process.stdin.write(json.dumps({'texts': texts}).encode() + b'\n')
             self.process.stdin.flush()

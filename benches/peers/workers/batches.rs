@@ -11,12 +11,12 @@ use crate::protocol::Vectors;
 
 const TEXTS_OF_A_BATCH: usize = 32;
 
-/// The token ids of a batch, row by row. Each row has `length` ids, padded with 0.
+/// The token ids of a batch, row by row. Each row has `length` ids and is padded with 0.
 pub struct Batch {
     pub texts: usize,
     pub length: usize,
     pub ids: Vec<u32>,
-    /// Tokens of each text.
+    /// The number of tokens of each text.
     pub lengths: Vec<usize>,
 }
 
@@ -44,7 +44,7 @@ pub fn tokenizer(model: &Path) -> Result<Tokenizer, Box<dyn Error + Send + Sync>
     Ok(tokenizer)
 }
 
-/// Embeds `texts` by `run`, which returns the vectors of a batch. The length of a batch is a multiple of `multiple`.
+/// Embeds `texts` with `run`, which returns the vectors of a batch. The length of a batch is a multiple of `multiple`.
 pub fn embed(
     tokenizer: &Tokenizer,
     texts: &[String],

@@ -1,5 +1,5 @@
-"""Exports the transformer of a sentence-transformers directory: `export_onnx.py MODEL OUT` makes OUT/onnx/model.onnx and puts the tokenizer's
-files beside it, as transformers.js looks for them. tokenizer.json's own truncation and padding are left out: see sentence_bert_config.json."""
+"""Exports the transformer of a sentence-transformers directory. `export_onnx.py MODEL OUT` makes OUT/onnx/model.onnx, and copies the tokenizer's files
+to OUT, where transformers.js expects them. The truncation and padding of tokenizer.json are removed, because sentence_bert_config.json has the limit."""
 import json, os, shutil, sys
 import torch
 from transformers import AutoModel

@@ -1,7 +1,7 @@
-"""llama.cpp as a peer: `llama_cpp_peer.py MODEL.gguf cpu|vulkan [--flash-attn]`. Batches are of 512 tokens, which is what is fastest of it
-without flash attention: a longer batch would pay for attention between its texts.
+"""llama.cpp as a peer: `llama_cpp_peer.py MODEL.gguf cpu|vulkan [--flash-attn]`. Batches have 512 tokens, which is the fastest size without flash
+attention, because llama.cpp also computes attention between the texts of a batch.
 
-Which device it takes the environment says: GGML_VK_VISIBLE_DEVICES= hides all from it, and =0 makes it take a software adapter, too.
+The environment variable GGML_VK_VISIBLE_DEVICES chooses the device: an empty value hides all devices, and 0 allows a software adapter.
 """
 import protocol
 
@@ -17,7 +17,7 @@ CPU = 0
 
 
 def devices():
-    """Descriptions of the devices of ggml that are not the CPU."""
+    """Returns descriptions of the devices of ggml other than the CPU."""
     lib = _ggml.libggml
     for name, result, arguments in (('dev_count', ctypes.c_size_t, []), ('dev_get', ctypes.c_void_p, [ctypes.c_size_t]), ('dev_type', ctypes.c_int, [ctypes.c_void_p]),
                                     ('dev_description', ctypes.c_char_p, [ctypes.c_void_p])):

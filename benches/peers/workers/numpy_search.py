@@ -2,7 +2,7 @@
 
     python numpy_search.py CORPUS.npy QUERIES.npy TOP_K
 
-Each line on stdin starts a search. The answer is a line of JSON: the seconds and, for each query, the rows found.
+Each line on stdin starts a search. The answer is one line of JSON: the seconds that the search took and, for each query, the rows that it found.
 """
 
 import json

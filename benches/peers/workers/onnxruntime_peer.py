@@ -1,4 +1,4 @@
-"""onnxruntime on the CPU as a peer: `onnxruntime_peer.py MODEL MODEL.onnx`, with what sentence-transformers does around a model done in NumPy."""
+"""onnxruntime on the CPU as a peer: `onnxruntime_peer.py MODEL MODEL.onnx`. NumPy computes pooling and normalisation, as in sentence-transformers."""
 import protocol
 
 OUT = protocol.own_output()

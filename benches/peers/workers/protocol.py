@@ -1,18 +1,18 @@
-"""The workers' side of the protocol between run.py and the peers, as protocol.rs has it for those in Rust."""
+"""The worker's side of the protocol between run.py and the peers. protocol.rs has the same for peers in Rust."""
 import json, os, sys, time
 import numpy as np
 
 
 def own_output():
-    """The worker's answers, apart from whatever its libraries print: that goes to stderr from now on."""
+    """Returns the stream for the worker's answers. From this call on, everything that libraries print goes to stderr."""
     out = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
     return out
 
 
 def serve(out, about, embed, count):
-    """Answers requests until there are no more. `embed(texts, request)` gives vectors [texts, dim], `count(texts)` their
-    tokens, special ones included and padding not; counting is not timed."""
+    """Answers requests until stdin ends. `embed(texts, request)` returns vectors [texts, dim]. `count(texts)` returns the number of tokens, with special
+    tokens and without padding; counting is not timed."""
     def say(value):
         out.write(json.dumps(value) + '\n')
         out.flush()

@@ -1,5 +1,5 @@
 """sentence-transformers as a peer: `sentence_transformers_peer.py MODEL [--device cuda] [--dtype float16]`. A request may name
-the `batch`, 32 without it. Attention is torch's scaled_dot_product_attention (SDPA)."""
+the number of texts in a `batch` (default: 32). Attention is torch's scaled_dot_product_attention (SDPA)."""
 import protocol
 
 OUT = protocol.own_output()
@@ -19,7 +19,7 @@ def main():
                                 model_kwargs={'dtype': getattr(torch, args.dtype), 'attn_implementation': 'sdpa'})
 
     def embed(texts, request):
-        # encode() ends with the vectors on the host, so that the device has finished.
+        # encode() returns vectors on the host, so the device has finished when encode() returns.
         return model.encode(texts, batch_size=request.get('batch', 32), show_progress_bar=False, convert_to_numpy=True)
 
     def count(texts):

@@ -1,5 +1,5 @@
 // transformers.js in headless Chromium as a peer: `node transformers_js_peer.mjs NODE_MODULES MODELS CHROMIUM wasm|webgpu`, where MODELS/model
-// is what export_onnx.py made. The protocol is that of protocol.rs. A server on this machine gives the page everything: it asks no other.
+// is the output of export_onnx.py. The protocol is that of protocol.rs. A local server provides all files of the page, so the page needs no network.
 import fs from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
@@ -14,7 +14,7 @@ const here = import.meta.dirname;
 const types = { '.html': 'text/html', '.js': 'text/javascript', '.mjs': 'text/javascript', '.wasm': 'application/wasm', '.json': 'application/json' };
 const roots = { modules, models };
 
-// Both headers together let the page have threads.
+// Only with both of these headers may the page use threads.
 const server = http.createServer((request, response) => {
     const [, root, ...rest] = decodeURIComponent(new URL(request.url, 'http://localhost').pathname).split('/');
     const file = root === '' ? path.join(here, 'transformers_js_page.html') : path.join(roots[root] ?? here, ...rest);

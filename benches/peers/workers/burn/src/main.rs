@@ -1,4 +1,4 @@
-//! BERT of burn's own transformer blocks on its wgpu backend, as a peer: `burn-peer MODEL`.
+//! A BERT model from burn's transformer blocks on burn's wgpu backend, as a peer: `burn-peer MODEL`.
 
 #[path = "../../batches.rs"]
 mod batches;
@@ -18,7 +18,8 @@ use burn::store::{ModuleSnapshot, PyTorchToBurnAdapter, SafetensorsStore};
 use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
 use serde_json::{Value, json};
 
-/// Lengths of batches are multiples of this: every new shape is tuned anew, which takes many seconds.
+/// The length of a batch is a multiple of this number, because burn tunes kernels for each new shape, which takes many
+/// seconds.
 const LENGTH_MULTIPLE: usize = 16;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -79,7 +80,7 @@ impl Bert {
         })
     }
 
-    /// Loads BERT's names into those of burn's blocks. A tensor that is missing is an error.
+    /// Loads the tensors of a BERT checkpoint into burn's blocks, which have other names. A missing tensor is an error.
     fn load(&mut self, weights: &Path) -> Result<(), Box<dyn Error>> {
         let mut store = SafetensorsStore::from_file(weights)
             .with_from_adapter(PyTorchToBurnAdapter)
@@ -102,7 +103,7 @@ impl Bert {
     }
 }
 
-/// The mean over tokens, of length one.
+/// Returns the mean over the tokens of a text, scaled to length one.
 fn vectors(bert: &Bert, batch: &Batch, device: &Device) -> Result<Vec<f32>, Box<dyn Error>> {
     let shape = [batch.texts, batch.length];
     let ids: Vec<i32> = batch.ids.iter().map(|&id| i32::try_from(id)).collect::<Result<_, _>>()?;

@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// The mean over tokens, of length one.
+/// Returns the mean over the tokens of a text, scaled to length one.
 fn vectors(bert: &BertModel, batch: &Batch) -> candle_core::Result<Vec<f32>> {
     let shape = (batch.texts, batch.length);
     let ids = Tensor::from_slice(&batch.ids, shape, &Device::Cpu)?;

@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// The mean over tokens, of length one.
+/// Returns the mean over the tokens of a text, scaled to length one.
 fn vectors(model: &Model, batch: &Batch) -> Result<Vec<f32>, Box<dyn Error>> {
     let shape = [batch.texts, batch.length];
     let ids: Vec<i32> = batch.ids.iter().map(|id| *id as i32).collect();
