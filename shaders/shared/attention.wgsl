@@ -1,12 +1,12 @@
 // attention: the code that all attention kernels share: parameters, bindings, and the range of keys to which a query
 // attends.
 //
-// - `queries`: [tokens, q_stride4] activations, in cells of four values: heads of HEAD4 cells, which start at cell
-//   q_first4 of a row.
-// - `keys`: [tokens, k_stride4] activations, in cells of four values: heads / group heads of HEAD4 cells, which start
-//   at cell k_first4 of a row.
-// - `values`: [tokens, v_stride4] activations, in cells of four values: heads / group heads of HEAD4 cells, which start
-//   at cell v_first4 of a row. `group` consecutive heads of queries share one head of keys and one head of values.
+// - `queries`: [tokens, q_stride4] activations, in cells of four values. A row has `heads` heads of HEAD4 cells,
+//   starting at cell q_first4.
+// - `keys`: [tokens, k_stride4] activations, in cells of four values. A row has `heads / group` heads of HEAD4 cells,
+//   starting at cell k_first4.
+// - `values`: [tokens, v_stride4] activations, in cells of four values. A row has `heads / group` heads of HEAD4 cells,
+//   starting at cell v_first4. `group` consecutive heads of queries share one head of keys and one head of values.
 // - `tiles`: [tiles] tuples of u32 (first token of the text, number of tokens of the text, first query, number of
 //   tokens that are keys).
 // - `bias`: with HAS_BIAS, [heads, 2 · reach + 1] f32; column key − query + reach is added to a score. With RELATIVE,

@@ -13,11 +13,11 @@ use super::skip::skip;
 /// The environment variable that is set on machines with an adapter. If it is set, a test that finds no adapter fails.
 pub const REQUIRE_ADAPTER: &str = "VECTILE_REQUIRE_ADAPTER";
 
-/// The environment variable that names the adapter on which tests run, as a value of `--adapter`.
+/// The environment variable that names the adapter of the tests. It takes the values of `--adapter`.
 pub const ADAPTER: &str = "VECTILE_ADAPTER";
 
-/// Returns the adapter on which tests run: the adapter that `VECTILE_ADAPTER` names, or else the best GPU, which may be
-/// a software driver. The default is not the CPU, so that tests of shaders run on machines without a GPU too.
+/// Returns the adapter of the tests: the adapter that `VECTILE_ADAPTER` names, or else the best GPU, which may be a
+/// software driver. The default is not the CPU, so that tests of shaders run on machines without a GPU too.
 pub fn adapter() -> AdapterChoice {
     std::env::var(ADAPTER).map_or(AdapterChoice::Gpu, |name| name.parse().unwrap())
 }
@@ -35,8 +35,8 @@ pub fn lacks_shaders() -> bool {
     on_cpu()
 }
 
-/// Builds a model on the adapter on which tests run. If the machine has no adapter, returns `None` and prints that a
-/// test is skipped. Panics on any other error.
+/// Builds a model on the adapter of the tests. If the machine has no adapter, returns `None` and prints that a test is
+/// skipped. Panics on any other error.
 #[track_caller]
 pub fn build<M: TextModel>(builder: ModelBuilder<M>) -> Option<M> {
     built(block_on(builder.or_adapter(adapter()).build()))
@@ -56,7 +56,7 @@ pub fn built<T>(result: Result<T, Error>) -> Option<T> {
     }
 }
 
-/// Opens the adapter on which tests run, with some features disabled, or with a number of threads.
+/// Opens the adapter of the tests, with some features disabled, or with a number of threads.
 #[track_caller]
 pub fn open(disabled: &[Feature], threads: Option<usize>) -> Option<Executor> {
     let options =
