@@ -111,7 +111,7 @@ pub enum Error {
         adapter: String,
         /// The buffer that did not fit.
         what: String,
-        /// The size of the buffer.
+        /// The size of the buffer, in bytes.
         bytes: u64,
         /// The remedy, which is the last clause of the message.
         advice: String,

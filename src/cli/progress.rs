@@ -101,7 +101,7 @@ pub fn spinner(shown: bool) -> ProgressBar {
     bar
 }
 
-/// Returns a bar with a template. The bar is hidden unless `shown` is set and bars may be drawn.
+/// Returns a progress bar that is drawn by `template`. The bar is hidden unless `shown` is set and bars may be drawn.
 fn bar(total: Option<u64>, template: &str, shown: bool) -> ProgressBar {
     let target = match shown && message::allows_bars() {
         true => ProgressDrawTarget::stderr(),

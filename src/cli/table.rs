@@ -191,7 +191,7 @@ fn bordered(lines: &[ScoredLine]) -> String {
             printable(&line.text),
         ]);
     }
-    // Only the column of texts is wrapped.
+    // Only the last column, which holds the texts, is wrapped.
     for column in table.column_iter_mut().take(3) {
         column.set_constraint(ColumnConstraint::ContentWidth);
     }

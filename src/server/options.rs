@@ -26,7 +26,7 @@ pub struct ServerOptions {
     pub body_timeout: Duration,
     /// The maximum time for which a stopping server waits for accepted requests to be answered.
     pub drain: Duration,
-    /// Origins whose pages may call the server. `*` allows every origin.
+    /// Web origins whose pages may call the server. `*` allows every origin.
     pub cors_origins: Vec<String>,
     /// API keys. If there are any, each request must carry one of them. Only the pages, the OpenAPI
     /// document and `/health` need no key.

@@ -204,7 +204,7 @@ pub struct EmbedArgs {
     pub multi_vector: bool,
     /// Embed the texts in this role, with the model's prompt for the role: query or document.
     ///
-    /// The results are those of encode_query and encode_document of sentence-transformers.
+    /// The results are the same as those of encode_query and encode_document of sentence-transformers.
     #[arg(
         long = "as",
         value_name = "ROLE",

@@ -11,7 +11,7 @@ use flate2::bufread::MultiGzDecoder;
 use crate::cli::args::InputFormat;
 use crate::cli::failure::Failure;
 
-/// An input file, not opened yet.
+/// An input file that is not open yet.
 #[derive(Debug, Clone)]
 pub struct InputFile {
     pub path: PathBuf,
@@ -61,7 +61,7 @@ pub fn format_of(path: &Path) -> Option<InputFormat> {
     }
 }
 
-/// The decompressed bytes of a file, buffered.
+/// A buffered reader of the decompressed bytes of a file.
 pub type TextBytes = BufReader<Box<dyn Read + Send>>;
 
 impl InputFile {

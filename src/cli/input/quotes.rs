@@ -167,8 +167,8 @@ impl<R> QuoteWatcher<R> {
         })
     }
 
-    /// Returns the place of text that follows a closing quote. If the quoted value is on one line, the text belongs to
-    /// the value, as in other programs. If not, a stray quote has merged lines, which is an error.
+    /// Returns the `ValuePlace` of text that follows a closing quote. If the quoted value is on one line, the text
+    /// belongs to the value, as in other programs. If not, a stray quote has merged lines, which is an error.
     fn text_after_quote(&self) -> Result<ValuePlace, String> {
         let (open, line) = (self.open_line, self.line);
         if self.ends_with_backslash {

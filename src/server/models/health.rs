@@ -188,14 +188,14 @@ impl ServedModel {
         }
     }
 
-    /// Returns the numbers in the row of the probe's text.
+    /// Runs the probe's text and returns the numbers in its row.
     async fn probe_row(&self) -> Result<Vec<f32>, Error> {
         let rows = self.numbers_of(&[PROBE]).await?;
         Ok(rows.into_iter().next().unwrap_or_default())
     }
 
-    /// Returns the numbers in the rows of texts. Probes are not charged to the budget, so a full queue does
-    /// not refuse them.
+    /// Runs texts and returns the numbers in their rows. Probes are not charged to the budget, so a full queue does not
+    /// refuse them.
     async fn numbers_of(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Error> {
         self.uncharged_rows(texts).await.map_err(|refusal| match refusal {
             Refusal::Failed(error) => error,

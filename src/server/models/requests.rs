@@ -158,7 +158,7 @@ impl ServedModel {
         Refusal::Failed(Error::option("model", problem))
     }
 
-    /// Returns the numbers in the rows of texts, for any kind of model. The texts are not charged to the
+    /// Runs texts on a model of any kind, and returns the numbers in their rows. The texts are not charged to the
     /// budget.
     pub(super) async fn uncharged_rows(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, Refusal> {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();

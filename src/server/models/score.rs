@@ -52,8 +52,8 @@ fn probabilities(logits: &[f32]) -> Vec<f32> {
 }
 
 impl ServedModel {
-    /// Returns the score of each document for a query. A reranker's scores have the given scale. A
-    /// multi-vector encoder ignores the scale, because its scores are similarities (MaxSim).
+    /// Returns the score of each document for a query. `scale` is the scale of a reranker's scores. A multi-vector
+    /// encoder ignores the scale, because its scores are similarities (MaxSim).
     pub async fn rerank(
         &self,
         query: String,

@@ -1,5 +1,5 @@
-//! Chooses the texts of the next batch, so that each request gets a fair share of the batch's tokens. The
-//! choice is a pure function.
+//! Chooses the texts of the next batch, so that each request gets a fair share of the batch's tokens. The choice
+//! depends only on the function's arguments.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -86,11 +86,11 @@ mod tests {
                 prop_assert!(taken[first] > 0);
             }
             for (request, texts) in waiting.iter().enumerate() {
-                // If a request has texts left, its next text did not fit into the rest of the batch.
+                // If a request has texts left, its next text did not fit into the unused part of the batch.
                 if let Some(next) = texts.get(taken[request]) {
                     prop_assert!(used + next > budget);
                     // No other request got many more tokens. Without its last text, another share exceeds this
-                    // request's share by at most 600 tokens: one text and the rest of the batch.
+                    // request's share by at most 600 tokens: one text and the unused part of the batch.
                     for other in 0..taken.len() {
                         if let Some(last) = taken[other].checked_sub(1) {
                             let before = share_of(other) - waiting[other][last];

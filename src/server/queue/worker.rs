@@ -17,7 +17,7 @@ pub(crate) struct Progress {
     pub tokens: AtomicU64,
     /// Number of batches taken from the queue.
     pub batches: AtomicU64,
-    /// Total running time in nanoseconds.
+    /// Total time for which the thread ran batches, in nanoseconds.
     pub busy: AtomicU64,
 }
 

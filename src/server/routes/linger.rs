@@ -2,7 +2,7 @@
 //!
 //! If a connection is closed while it has unread data, the system resets it. A client that is still sending then sees a
 //! broken connection instead of the error. The unread part of the body is therefore read and discarded for some time.
-//! The response does not wait for this.
+//! The response is sent without waiting for the end of the body.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
