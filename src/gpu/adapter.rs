@@ -338,11 +338,13 @@ pub(crate) fn choose(choice: &AdapterChoice, adapters: &[AdapterSummary]) -> Res
 }
 
 fn no_gpu() -> Error {
-    Error::adapter(
-        "none",
-        "no GPU adapter was found; install a driver for your GPU, or a software driver (Debian: \
-         mesa-vulkan-drivers)",
-    )
+    #[cfg(target_arch = "wasm32")]
+    let remedy = "WebGPU needs HTTPS, and for example Chrome or Edge 113, Firefox 141 or Safari 26; \
+                  without it, use the adapter cpu";
+    #[cfg(not(target_arch = "wasm32"))]
+    let remedy =
+        "install a driver for your GPU, or a software driver (Debian: mesa-vulkan-drivers)";
+    Error::adapter("none", format!("no GPU adapter was found; {remedy}"))
 }
 
 pub(super) fn noop_options(noop: &NoopAdapter) -> wgpu::NoopBackendOptions {

@@ -44,13 +44,6 @@ impl Executor {
         Ok(copy)
     }
 
-    /// Like [`Executor::wait`], but does nothing in a browser, where no code may block.
-    pub(super) fn wait_natively(&self, submitted: Vec<wgpu::SubmissionIndex>) {
-        if cfg!(not(target_arch = "wasm32")) {
-            self.wait(submitted);
-        }
-    }
-
     /// Blocks until every submit is done, each within the time limit. wgpu panics if the device is lost during the
     /// wait. Such a panic, or a wait beyond the limit, marks the device as lost.
     pub(super) fn wait(&self, submitted: Vec<wgpu::SubmissionIndex>) {
