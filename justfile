@@ -35,6 +35,10 @@ docs:
 bench FILTER="":
     cargo bench --locked --all-features --bench kernels -- {{ quote(FILTER) }}
 
+# Compilers of GPUs that the machine lacks: `just compilers --gpu navi31 --kernel matmul`. Linux only.
+compilers *ARGUMENTS:
+    scripts/compilers.sh {{ ARGUMENTS }}
+
 # Licences, duplicate versions and sources of dependencies (needs cargo-deny).
 deny:
     cargo deny --all-features check

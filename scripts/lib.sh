@@ -205,37 +205,45 @@ RUN
 # run without hardware, complete every submit, and compute nothing. Afterwards, `DIR/silent GPU PROGRAM` runs PROGRAM on
 # the driver for GPU, for example `navi31`. With SILENT_BESIDE_SOFTWARE=1, the program also finds the software driver.
 ensure_silent_drivers() {
-    local dir=$1 log libraries name driver
-    if [ -x "$dir/silent" ]; then
-        say "Drivers that compute nothing: present"
-        return 0
-    fi
+    local dir=$1 log libraries name
     [ -x "$dir/run" ] || return 1
-    say "Drivers that compute nothing: unpacking into ${dir#"$ROOT"/}"
-    log=$dir/log
-    if ! unpack_newer_debian "$dir" "mesa-drm-shim/$NEWER_DEBIAN-backports" >"$log" 2>&1; then
-        tail -n 3 "$log" >&2
-        rm -rf "$log" "$dir/packages" "$dir/apt"
-        return 1
-    fi
-    rm -f "$log"
     libraries=$dir/root/usr/lib/x86_64-linux-gnu
+    if [ -f "$libraries/libamdgpu_noop_drm_shim.so" ]; then
+        say "Drivers that compute nothing: present"
+    else
+        say "Drivers that compute nothing: unpacking into ${dir#"$ROOT"/}"
+        log=$dir/log
+        if ! unpack_newer_debian "$dir" "mesa-drm-shim/$NEWER_DEBIAN-backports" >"$log" 2>&1; then
+            tail -n 3 "$log" >&2
+            rm -rf "$log" "$dir/packages" "$dir/apt"
+            return 1
+        fi
+        rm -f "$log"
+    fi
     for name in radeon nouveau freedreno asahi; do
         [ -f "$libraries/libvulkan_$name.so" ] || return 1
         printf '{"file_format_version": "1.0.1", "ICD": {"api_version": "1.4.0", "library_path": "%s"}}\n' \
             "$libraries/libvulkan_$name.so" >"$dir/$name.json"
     done
-    cat >"$dir/silent" <<SILENT
+    # The script is complete before it gets its name, because another process may run it.
+    cat >"$dir/silent.new" <<SILENT
 #!/bin/sh
 # Runs a program on the driver of a GPU that the machine does not have. Usage: silent GPU PROGRAM ARGUMENT...
-case \$1 in
-navi31) name=radeon shim=amdgpu AMDGPU_GPU_ID=navi31 && export AMDGPU_GPU_ID ;;
-ga100) name=nouveau shim=nouveau NOUVEAU_CHIPSET=170 NVK_I_WANT_A_BROKEN_VULKAN_DRIVER=1 &&
-    export NOUVEAU_CHIPSET NVK_I_WANT_A_BROKEN_VULKAN_DRIVER ;;
-a740) name=freedreno shim=freedreno FD_GPU_ID=740 && export FD_GPU_ID ;;
+gpu=\$1
+case \$gpu in
+polaris10|vega10|vega20|renoir|navi10|navi21|navi31|navi33|gfx1201)
+    name=radeon shim=amdgpu AMDGPU_GPU_ID=\$gpu && export AMDGPU_GPU_ID ;;
+tu104) name=nouveau shim=nouveau NOUVEAU_CHIPSET=164 ;;
+ga100) name=nouveau shim=nouveau NOUVEAU_CHIPSET=170 ;;
+ga102) name=nouveau shim=nouveau NOUVEAU_CHIPSET=172 ;;
+a630|a660|a740|a750|a830) name=freedreno shim=freedreno FD_GPU_ID=\${gpu#a} && export FD_GPU_ID ;;
 m1) name=asahi shim=asahi ;;
-*) echo "silent: \$1 is not one of navi31, ga100, a740 and m1" >&2 && exit 2 ;;
+*) echo "silent: \$gpu is unknown; supported: polaris10, vega10, vega20, renoir, navi10, navi21, navi31, navi33," \
+    "gfx1201, tu104, ga100, ga102, a630, a660, a740, a750, a830, m1" >&2 && exit 2 ;;
 esac
+if [ \$name = nouveau ]; then
+    export NOUVEAU_CHIPSET NVK_I_WANT_A_BROKEN_VULKAN_DRIVER=1
+fi
 shift
 program=\$(readlink -f "\$1")
 shift
@@ -244,7 +252,8 @@ exec env XDG_RUNTIME_DIR="$dir/runtime" VK_DRIVER_FILES="\$drivers" VK_LOADER_LA
     "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries:/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu" \\
     --preload "$libraries/lib\${shim}_noop_drm_shim.so" "\$program" "\$@"
 SILENT
-    chmod +x "$dir/silent"
+    chmod +x "$dir/silent.new"
+    mv "$dir/silent.new" "$dir/silent"
 }
 
 # has_chromium: succeeds if Chromium or Chrome is installed, which the tests of web pages need.

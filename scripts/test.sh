@@ -142,8 +142,12 @@ current="setting up drivers that compute nothing"
 if [ "$(uname -s)" = Linux ] && ensure_mesa_matrices "$ROOT/.vectile/mesa" && ensure_silent_drivers "$ROOT/.vectile/mesa"; then
     step "cargo test, drivers that compute nothing" \
         env VECTILE_SILENT_DRIVERS="$ROOT/.vectile/mesa" cargo test --locked --all-features --test silent_drivers
+    # These drivers also compile shaders as on their GPUs. The step compiles for seven of eighteen GPUs, and only the
+    # variants that have limits. It takes half a minute.
+    step "bench of compilers: limits of registers, spills and instructions" \
+        env VECTILE_SILENT_DRIVERS="$ROOT/.vectile/mesa" cargo test --locked --all-features --bench compilers -- --check
 else
-    skipped="${skipped:+$skipped; }drivers that compute nothing (Mesa's drivers without hardware could not be unpacked)"
+    skipped="${skipped:+$skipped; }drivers that compute nothing, and their compilers (Mesa's drivers without hardware could not be unpacked)"
 fi
 
 if have python3; then

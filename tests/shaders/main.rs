@@ -16,7 +16,9 @@ use vectile::kernels::ALL;
 
 use variants::{MAX_INVOCATIONS, MAX_STORAGE_BUFFERS, MAX_WORKGROUP_MEMORY, variants};
 
+mod assembly;
 mod browser;
+mod gpus;
 #[path = "../support/mod.rs"]
 mod support;
 mod variants;

@@ -81,7 +81,7 @@ impl KernelPlan {
     }
 
     /// Returns the variants that use cooperative matrices. These variants are bit-identical to one another.
-    pub(crate) fn matrices(&self, experts: bool) -> Vec<Variant> {
+    pub fn matrices(&self, experts: bool) -> Vec<Variant> {
         let sizes = self.cooperative.into_iter().flat_map(CooperativeTile::sizes);
         let fits =
             |tile: &CooperativeTile| !experts || EXPERT_ROWS.is_multiple_of(tile.rows as usize);
@@ -100,7 +100,7 @@ impl KernelPlan {
     }
 
     /// Returns every variant that is bit-identical to [`OutputTile::PLAIN`].
-    pub(crate) fn bit_identical_variants(&self, experts: bool) -> Vec<Variant> {
+    pub fn bit_identical_variants(&self, experts: bool) -> Vec<Variant> {
         let few = FEW_ROWS.iter().filter(|_| !experts).map(|rows| Variant::Few(*rows));
         self.tiles(experts).map(Variant::Tile).chain(few).collect()
     }
