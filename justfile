@@ -18,6 +18,14 @@ check:
 test:
     scripts/test.sh
 
+# The Windows program on Linux, under Wine. FILTER selects tests of the command line.
+windows FILTER="":
+    scripts/windows.sh {{ FILTER }}
+
+# Archives of the program for Linux and Windows in dist/.
+package:
+    scripts/package.sh
+
 # Every kernel: valid in every storage, and right on this machine's adapter. FILTER selects some.
 kernels FILTER="":
     {{ cargo_test }} --test shaders

@@ -8,6 +8,12 @@ CROSS_DIR=${VECTILE_CROSS:-$ROOT/.vectile/cross}
 WINE_DIR=${VECTILE_WINE:-$ROOT/.vectile/wine}
 WINDOWS_TARGET=x86_64-pc-windows-gnu
 MACOS_TARGET=aarch64-apple-darwin
+# The arguments of the quickest build: no optimization, and only features whose dependencies have no C code. The feature
+# `hub` needs Apple's SDK for macOS.
+# shellcheck disable=SC2034
+QUICK_BUILD=(--locked --no-default-features --features "cli,cpu,server"
+    --config 'profile.quick.inherits="release"' --config profile.quick.opt-level=0 --config profile.quick.codegen-units=16
+    --profile quick)
 
 # rustup_has_target TARGET: succeeds if rustup has the standard library for TARGET or can download it.
 rustup_has_target() {
