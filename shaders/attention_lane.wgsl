@@ -18,7 +18,7 @@
 #import attention
 
 // QUERIES is the number of queries that a lane computes, and LANES is the number of lanes in a workgroup. CELLS is the
-// number of cells in a lane's queries; a cell is one `vec4`. DISTANCES is the number of pairs of a query of the lane
+// number of cells, each a `vec4`, in all queries of a lane together. DISTANCES is the number of pairs of a query of the lane
 // and one of eight keys. For wide heads, the loops are not unrolled and the arrays lie in memory, so a second query
 // would save nothing.
 const QUERIES: u32 = select(1u, 2u, HEAD4 <= 8u);

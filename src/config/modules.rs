@@ -80,8 +80,8 @@ pub(super) fn entries(
             let problem = format!("is {}; expected an object", brief(&value));
             return Err(Error::config(MODULES, format!("[{index}]"), problem));
         };
-        // In `whole`, the entry is a nested object whose name is its index, so that error messages name a field as
-        // `[1].type`.
+        // The entry becomes a child object of `whole`. Its name there is its index in the array, as `[1]`, so that an
+        // error message can name the field `[1].type`.
         let nested = Value::Object(map);
         let whole = JsonFile::new(MODULES, [(format!("[{index}]"), nested)].into_iter().collect());
         let Some(file) = whole.object(&format!("[{index}]"))? else { continue };

@@ -90,8 +90,8 @@ impl ModelConfig {
         } else {
             transformer::refuse_chat_template(files)?;
             notes.push(format!(
-                "there is no {MODULES} of a SparseEncoder, so SPLADE max pooling is used, as in \
-                 sentence-transformers"
+                "no {MODULES} describes this model as a SparseEncoder, so SPLADE max pooling is used, \
+                 the default of sentence-transformers"
             ));
         }
         let config = transformer::load(files, &prefix)?;

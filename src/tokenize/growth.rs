@@ -95,8 +95,8 @@ pub(super) fn growth(normalizer: &Value) -> f64 {
                 let between = lengths.of_text(content);
                 lengths.set_all(|length| length + between);
             }
-            // Any other step of the normalizer, such as lowercasing, may turn any character into any other character,
-            // so each character gets the maximum length of all characters.
+            // Any other step of the normalizer, such as lowercasing, may turn any character into any other character.
+            // The length of every character is therefore at most the maximum length so far.
             _ => {
                 let maximum = lengths.maximum();
                 lengths.set_all(|_| maximum);

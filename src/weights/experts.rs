@@ -55,7 +55,7 @@ impl Loader<'_, '_> {
         Ok(ExpertLinear { weight, bias, columns, columns4 })
     }
 
-    /// Loads a bias `[width]` without a weight matrix, as padded f32 values. Returns the index of its buffer.
+    /// Loads a bias `[width]` that has no weight matrix of its own, as padded f32 values. Returns the index of its buffer.
     ///
     /// # Errors
     /// Returns [`Error::Tensor`] for a missing tensor, a wrong shape or unusable values.

@@ -46,7 +46,9 @@ fn tuned_variants_are_used_and_rows_stay_bit_identical() {
 
     // These choices stand for those that another machine stored.
     let path = cache.path().join("kernels.json");
-    for (name, shown) in [("tile 128x128", "tiles of 128 × 128"), ("few 8", "columns of 8 rows")] {
+    for (name, shown) in
+        [("tile 128x128", "tiles of 128 × 128"), ("few 8", "few rows: 8 at a time")]
+    {
         let mut kept: BTreeMap<String, Value> =
             serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         for found in kept.values_mut() {

@@ -228,7 +228,7 @@ impl fmt::Display for Variant {
             Variant::Tile(OutputTile { rows, cells, .. }) => {
                 write!(f, "tiles of {rows} × {}", cells * 4)
             }
-            Variant::Few(rows) => write!(f, "columns of {rows} rows"),
+            Variant::Few(rows) => write!(f, "few rows: {rows} at a time"),
             Variant::Cooperative(CooperativeTile { side, rows, columns, .. }) => {
                 write!(f, "cooperative matrices of {side} × {side} in tiles of {rows} × {columns}")
             }
