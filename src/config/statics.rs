@@ -51,7 +51,7 @@ impl ModelConfig {
         (self.max_seq_length, self.modules) = model2vec(&self.transformer)?;
         self.input = FirstModule::Model2vec;
         self.notes.push(format!(
-            "{MODULES}: the table holds 8-bit integers, which sentence-transformers does not load; the model is read as model2vec reads it"
+            "{MODULES} is not used: the embedding table holds 8-bit integers, which sentence-transformers cannot load, so the model is read as model2vec reads it"
         ));
         Ok(true)
     }

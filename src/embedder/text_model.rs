@@ -130,7 +130,8 @@ pub trait TextModel: Sized + Send + Sync {
     /// `None` if there is no limit.
     fn max_tokens(&self, options: &Self::Options) -> Option<usize>;
 
-    /// Returns the maximum number of bytes of an input's row as the device computes it.
+    /// Returns the maximum size, in bytes, of the row that the device computes for one input. The host may truncate the row
+    /// later, or convert it to fewer bits.
     #[doc(hidden)]
     fn row_bytes(&self, options: &Self::Options) -> usize;
 

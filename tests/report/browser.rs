@@ -136,7 +136,7 @@ fn a_browser_shows_every_plot_and_every_number() {
     ] {
         assert_eq!(dom.matches(&format!("<h4>{title}</h4>")).count(), 2, "{title}");
     }
-    assert!(dom.contains("GPU time is not measured here: this adapter has no timestamps."));
+    assert!(dom.contains("GPU time was not measured: this adapter has no timestamps."));
     assert_eq!(dom.matches("role=\"img\" aria-label=\"").count(), plots.len());
 }
 

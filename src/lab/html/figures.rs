@@ -148,7 +148,7 @@ fn kernels(adapter: &AdapterReport) -> Result<Markup, String> {
     if times.is_empty() {
         let why = match adapter.timestamps {
             true => "GPU time was not measured in this run.",
-            false => "GPU time is not measured here: this adapter has no timestamps.",
+            false => "GPU time was not measured: this adapter has no timestamps.",
         };
         return Ok(html! { figure { h4 { (title) } p { (why) } } });
     }

@@ -27,7 +27,7 @@ pub(super) fn results(report: &AdapterReport) -> Markup {
             h3 { "GPU time" }
             @if precisions.iter().all(|precision| precision.gpu.is_none()) {
                 p {
-                    "GPU time is not measured here"
+                    "GPU time was not measured"
                     @if !report.timestamps { ": this adapter has no timestamps" } "."
                 }
             } @else {

@@ -68,7 +68,11 @@ impl ServedModel {
                 let pairs = documents.into_iter().map(pair).collect();
                 let rows = self.score(reranker, pairs, scale, on_too_long).await?;
                 let first = |scores: Vec<f32>| {
-                    let missing = || Error::Internal("a pair has no score".to_owned());
+                    let missing = || {
+                        Error::Internal(
+                            "the model returned no score for a pair of texts".to_owned(),
+                        )
+                    };
                     scores.first().copied().ok_or_else(missing)
                 };
                 Ok(rows.try_map(first)?)
