@@ -25,7 +25,7 @@ impl NpyHeader {
     /// # Errors
     /// Returns a description of the problem, without the name of the file.
     pub fn read(file: &mut impl Read) -> Result<Self, String> {
-        let cut_off = |_| "ends within its header".to_owned();
+        let cut_off = |_| "ends within its header; is the file complete?".to_owned();
         let mut start = [0; 8];
         match file.read_exact(&mut start) {
             Ok(()) if start.starts_with(b"\x93NUMPY") => {}
@@ -42,8 +42,9 @@ impl NpyHeader {
         file.read_exact(&mut header).map_err(cut_off)?;
         let header = String::from_utf8_lossy(&header).replace(' ', "");
         let bytes = (8 + bytes + length) as u64;
-        NpyHeader::parse(&header, bytes)
-            .ok_or_else(|| "has a header that is not understood".to_owned())
+        NpyHeader::parse(&header, bytes).ok_or_else(|| {
+            "has a header that Vectile cannot read; write the file again with numpy.save".to_owned()
+        })
     }
 
     /// Parses the text of a header, from which all spaces were removed.
@@ -95,7 +96,7 @@ mod tests {
             (b"PK\x03\x04----".to_vec(), "is not a NumPy file"),
             (Vec::new(), "is not a NumPy file"),
             (file(1, text)[..30].to_vec(), "ends within its header"),
-            (file(1, "{}"), "not understood"),
+            (file(1, "{}"), "Vectile cannot read"),
         ] {
             let problem = NpyHeader::read(&mut &bytes[..]).unwrap_err();
             assert!(problem.contains(words), "{problem}");

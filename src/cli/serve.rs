@@ -42,7 +42,8 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     match server.run(load, ready)? {
         Ended { abandoned: 0 } => Ok(()),
         Ended { abandoned } => Err(Failure::Interrupted(format!(
-            "with {abandoned} requests unanswered after the {} seconds of --drain",
+            "with {abandoned} requests unanswered, because the {} seconds that --drain allows had \
+             passed",
             args.drain.as_secs_f64()
         ))),
     }

@@ -31,8 +31,9 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
             if args.gpu_kernels {
                 builder = builder.gpu_kernels();
             }
-            let _interrupt =
-                Interrupt::watch_with_outcome("before all variants were timed; nothing was cached");
+            let _interrupt = Interrupt::watch_with_outcome(
+                "before all kernel variants were timed; nothing was cached",
+            );
             let found = block_on(tune(builder, &options, steps))?;
             (to_json(&found)?, describe(&found))
         }
@@ -48,7 +49,7 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
                 half_fallback: args.run.half_fallback,
                 activations: args.run.activations,
             };
-            let _interrupt = Interrupt::watch_with_outcome("before all variants were timed");
+            let _interrupt = Interrupt::watch_with_outcome("before all kernel variants were timed");
             let found = block_on(tune_adapter(&adapter, dtype, &options, steps))?;
             let text: Vec<String> = found.iter().map(describe).collect();
             (to_json(&found)?, text.join("\n"))
@@ -110,7 +111,9 @@ fn describe(found: &Tuning) -> String {
                 path.display()
             )
         }
-        None => writeln!(out, "the results are not cached, because there is no cache directory"),
+        None => {
+            writeln!(out, "the results are not cached, because this user has no cache directory")
+        }
     };
     out
 }

@@ -379,7 +379,7 @@ fn columns_without_right_vectors_are_refused_by_row() {
     };
     let bad: [(&str, ArrayRef, &[&str]); 3] = [
         ("width", rows(|_, _| Some(0.5), [48, 48, 47]), &["row 3: has 47 values"]),
-        ("null", rows(|row, at| (row + at != 1).then_some(0.5), [48; 3]), &["row 1", "null among"]),
+        ("null", rows(|row, at| (row + at != 1).then_some(0.5), [48; 3]), &["row 1", "null value"]),
         (
             "nan",
             rows(|row, at| Some(if row == 2 && at == 9 { f32::NAN } else { 0.5 }), [48; 3]),

@@ -272,7 +272,7 @@ impl Work<'_> {
                     progress.start_at(self.source.position());
                     if !quiet {
                         let rows = before.rows;
-                        say(format_args!("resumed after {rows} rows"));
+                        say(format_args!("the interrupted run is resumed after {rows} rows"));
                     }
                 }
                 Output::Parts(Box::new(parts))

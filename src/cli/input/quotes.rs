@@ -131,8 +131,8 @@ impl<R> QuoteWatcher<R> {
             }
             UnquotedEscape if ends_value || is_quote || is_escape => {
                 return Err(format!(
-                    "line {}: --escape applies only inside quotes, and here a character outside of quotes is \
-                     escaped; write such values in quotes",
+                    "line {}: a character outside of quotes is escaped, but --escape applies only \
+                     inside quotes; write such values in quotes",
                     self.line
                 ));
             }

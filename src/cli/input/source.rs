@@ -132,9 +132,8 @@ impl TextSource {
             }
         }
         Err(Failure::user(format!(
-            "the input has {} rows, but {rows} rows were embedded before: the input has changed \
-             since the interrupted run; restore it, or remove the directory of parts to start \
-             again",
+            "the input has {} rows, but the interrupted run embedded {rows} rows, so the input has \
+             changed; restore the input, or remove the directory OUTPUT.parts to start again",
             rows - left
         )))
     }

@@ -70,7 +70,11 @@ impl Block {
             (Vectors::Dense(_, values), Vectors::Dense(_, more)) => values.extend(more),
             (Vectors::Sparse(vectors), Vectors::Sparse(more)) => vectors.extend(more),
             (Vectors::Multi(vectors), Vectors::Multi(more)) => vectors.extend(more),
-            _ => return Err(Failure::internal("one output received vectors of two kinds")),
+            _ => {
+                return Err(Failure::internal(
+                    "dense, sparse and multi-vector rows were mixed in one output",
+                ));
+            }
         }
         self.carried.append(next.carried)
     }

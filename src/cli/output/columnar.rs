@@ -83,8 +83,8 @@ impl BatchBuilder {
                 batch.columns().to_vec()
             }
             Carried::Batch(_) => {
-                let problem = "comes from a file with different columns or types; use --carry to name the \
-                               columns that all files have";
+                let problem = "comes from a file whose columns or types differ from those of the \
+                               first file; use --carry to name the columns that all files have";
                 return Err(WriteError::Row(0, problem.to_owned()));
             }
             Carried::Rows(rows) => batch_of(rows, &self.fields, &self.carried)?,

@@ -85,7 +85,8 @@ fn replay<I: Iterator<Item = Result<File, WriteError>>>(
     if !layout.quiet && (1..ENOUGH_ROWS_FOR_RANGES).contains(&ranges.rows()) {
         let (rows, precision) = (ranges.rows(), layout.precision);
         note(format_args!(
-            "the {precision} ranges come from only {rows} texts; more texts give better ranges"
+            "the value ranges for {precision} were measured over only {rows} texts; ranges over \
+             more texts give more accurate vectors"
         ));
     }
     let mut bytes = out.bytes()?;

@@ -130,8 +130,8 @@ fn note_unused_prompt(options: &EmbedOptions, embedder: &Embedder) {
         && let Some(name) = ["passage", "corpus"].into_iter().find(|name| is_set(name))
     {
         note(format_args!(
-            "the lines get no prompt: like sentence-transformers, `search` takes the prompt named \
-             `document`, but this model has a prompt named `{name}` instead"
+            "the searched texts get no prompt: `search` uses the prompt named `document`, as \
+             sentence-transformers does, but this model names its prompt `{name}`"
         ));
     }
 }

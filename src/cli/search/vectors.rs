@@ -87,8 +87,8 @@ pub fn find(search: &Search, mut source: VectorSource) -> Result<Vec<BestLines>,
             && !quiet =>
         {
             note(format_args!(
-                "the rows have no text in `{}`, so they are shown by number; name the column of the texts with \
-                 --field, or give the texts with --texts FILE",
+                "the rows have no text in the column `{}`, so the results are shown by number; \
+                 name the column of the texts with --field, or give the texts with --texts FILE",
                 args.lines.field
             ));
         }

@@ -17,7 +17,9 @@ use crate::cli::input::TextSource;
 /// Fails if the column has another type, which the message names.
 pub fn check_type(schema: &SchemaRef, column: &str, source: &TextSource) -> Result<(), Failure> {
     let Ok(field) = schema.field_with_name(column) else {
-        return Err(Failure::internal("the column of the vectors was not read"));
+        return Err(Failure::internal(
+            "the column of the vectors is missing among the columns that were read",
+        ));
     };
     let item = match field.data_type() {
         DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item) => {
@@ -51,7 +53,7 @@ pub fn values(
         DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item) => {
             item.data_type().clone()
         }
-        _ => return Err((0, format!("`{name}` holds no lists"))),
+        _ => return Err((0, format!("column `{name}` holds no lists of numbers"))),
     };
     let valid: Vec<bool> = (0..column.len()).map(|row| column.is_valid(row)).collect();
     let mut half: Vec<f16> = Vec::new();
@@ -63,7 +65,12 @@ pub fn values(
             _ => column.as_list::<i32>().value(row),
         };
         if list.null_count() > 0 {
-            return Err((row, format!("`{name}` holds a null among the values of its vector")));
+            return Err((
+                row,
+                format!(
+                    "column `{name}` holds a vector with a null value; every value must be a number"
+                ),
+            ));
         }
         if list.len() != dim {
             return Err((row, width_problem(list.len(), dim)));

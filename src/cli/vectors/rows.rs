@@ -161,13 +161,15 @@ fn json_rows(
 /// Returns the message for a value that is not an array of numbers.
 fn not_numbers(json: &str, column: &str) -> String {
     if json.contains("NaN") || json.contains("Infinity") {
-        return format!("`{column}` holds NaN or Infinity; every value must be finite");
+        return format!("field `{column}` holds NaN or Infinity; every value must be finite");
     }
     match serde_json::from_str::<Value>(json) {
         Ok(Value::Array(values)) if values.iter().any(Value::is_array) => {
-            format!("`{column}` holds an array of arrays; a search takes one vector for each row")
+            format!(
+                "field `{column}` holds an array of arrays; a search takes one vector for each row"
+            )
         }
-        Ok(Value::Array(_)) => format!("`{column}` holds values that are not numbers"),
-        _ => format!("`{column}` holds no array of numbers"),
+        Ok(Value::Array(_)) => format!("field `{column}` holds values that are not numbers"),
+        _ => format!("field `{column}` holds no array of numbers"),
     }
 }

@@ -66,8 +66,8 @@ impl PartsDirectory {
         let rows: u64 = opened.complete.iter().map(|entry| entry.counts.rows).sum();
         if !resume && rows > 0 {
             return Err(Failure::user(format!(
-                "{}: holds {rows} rows of an interrupted run; resume it with --resume, or remove the directory to \
-                 start again",
+                "{}: holds {rows} rows of an interrupted run; resume the run with --resume, or \
+                 remove the directory to start again",
                 opened.directory.display()
             )));
         }
@@ -99,13 +99,16 @@ impl PartsDirectory {
             let entry: JournalEntry = serde_json::from_str(line)
                 .map_err(|e| unusable(format!("{JOURNAL} cannot be read: {e}")))?;
             if entry.part != complete.len() as u64 {
-                return Err(unusable(format!("{JOURNAL} lacks part {}", complete.len())));
+                return Err(unusable(format!(
+                    "{JOURNAL} has no entry for part {} of the output",
+                    complete.len()
+                )));
             }
             let part = part_path(&self.directory, entry.part);
             let bytes = fs::metadata(&part).map_err(|e| Failure::file(&part, "read", &e))?.len();
             if bytes != entry.bytes {
                 return Err(unusable(format!(
-                    "part {} has {bytes} bytes instead of {}",
+                    "part {} of the output has {bytes} bytes instead of {}",
                     entry.part, entry.bytes
                 )));
             }

@@ -142,7 +142,7 @@ fn remove(directory: &Path, mut lock: Option<File>) {
     }
     let _ = fs::remove_file(directory.join(LOCK_FILE));
     if let Err(error) = removed.and_then(|()| fs::remove_dir(directory)) {
-        tracing::debug!(%error, "the directory of parts could not be removed");
+        tracing::debug!(%error, "the directory with the parts of the output could not be removed");
     }
     drop(lock);
 }
