@@ -98,7 +98,8 @@ pub(super) fn entries(
     }
     if !positions.is_sorted() {
         notes.push(format!(
-            "{MODULES}: `idx` is not ascending; modules are applied in the order of the list, as in sentence-transformers"
+            "{MODULES}: the values of `idx` are not in ascending order; modules are applied in the \
+             order of the list, as in sentence-transformers"
         ));
     }
     Ok(Some(entries))
@@ -364,8 +365,8 @@ fn dense(entry: &ModuleEntry, file: &JsonFile, notes: &mut Vec<String>) -> Resul
 /// Returns the activation, which must be a class of PyTorch. sentence-transformers replaces any other class with tanh,
 /// which gives wrong vectors for a model that was trained with another activation.
 fn activation(file: &JsonFile) -> Result<DenseActivation, Error> {
-    let supported =
-        "supported activations are torch.nn's Identity, Tanh, ReLU, GELU, SiLU and Sigmoid";
+    let supported = "supported activation functions are torch.nn's Identity, Tanh, ReLU, GELU, \
+                     SiLU and Sigmoid";
     if file.map.get("activation_function").is_some_and(Value::is_null) {
         return Err(file.unsupported("activation_function", supported));
     }
@@ -410,7 +411,10 @@ pub(super) fn check_widths_after(modules: &[Module], mut width: usize) -> Result
             Module::LayerNorm { path, dimension } => (path, "dimension", *dimension),
         };
         if expected != width {
-            let problem = format!("is {expected}, but the module before it gives {width} values");
+            let problem = format!(
+                "is {expected}, but the module before it gives {width} values; the two must be \
+                 equal"
+            );
             return Err(Error::config(format!("{path}/config.json"), field, problem));
         }
         if let Module::Dense { out_features, .. } = module {

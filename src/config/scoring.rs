@@ -193,8 +193,8 @@ fn activation(file: &JsonFile, field: &str) -> Result<DenseActivation, Error> {
         Some("Tanh") => Ok(DenseActivation::Tanh),
         Some("ReLU") => Ok(DenseActivation::Relu),
         _ => {
-            let supported =
-                "supported activations of scores are torch.nn's Identity, Sigmoid, Tanh and ReLU";
+            let supported = "supported activation functions of scores are torch.nn's Identity, \
+                             Sigmoid, Tanh and ReLU";
             Err(file.unsupported(field, supported))
         }
     }

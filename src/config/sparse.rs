@@ -90,8 +90,8 @@ impl ModelConfig {
         } else {
             transformer::refuse_chat_template(files)?;
             notes.push(format!(
-                "no {MODULES} describes this model as a SparseEncoder, so SPLADE max pooling is used, \
-                 the default of sentence-transformers"
+                "the model has no {MODULES} of a SparseEncoder, so Vectile uses SPLADE max \
+                 pooling, the default of sentence-transformers"
             ));
         }
         let config = transformer::load(files, &prefix)?;

@@ -20,7 +20,10 @@ pub(crate) fn read_cached(path: &Path) -> Option<Vec<u8>> {
 /// Returns errors of the file system, and an error if the content is too long for [`read_cached`].
 pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     if content.len() as u64 > MAX_BYTES {
-        return Err(io::Error::other(format!("{} bytes are too many to cache", content.len())));
+        return Err(io::Error::other(format!(
+            "the content has {} bytes, but the maximum for the cache is {MAX_BYTES} bytes",
+            content.len()
+        )));
     }
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;

@@ -150,7 +150,10 @@ fn absent_or_dangling(path: &Path) -> Result<Option<PathBuf>, Error> {
 
 fn check_regular(path: &Path, metadata: &Metadata) -> Result<(), Error> {
     if metadata.is_dir() {
-        return Err(Error::file(path, "is a directory where a file is expected"));
+        return Err(Error::file(
+            path,
+            "is a directory, but a file is expected; download the model again",
+        ));
     }
     if !metadata.is_file() {
         return Err(Error::file(path, "is not a regular file (a pipe, socket or device?)"));

@@ -232,8 +232,8 @@ impl ModelFile {
         let end = offset.checked_add(into.len() as u64);
         if end.is_none_or(|end| end > self.len()) {
             let problem = format!(
-                "cannot read {} bytes at offset {offset}: the file has {} bytes; it is cut short, \
-                 or its header is wrong",
+                "cannot read {} bytes at offset {offset}: the file has {} bytes; the file is cut \
+                 short, or its header is wrong; download the file again",
                 into.len(),
                 self.len()
             );

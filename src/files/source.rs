@@ -22,7 +22,7 @@ impl ReadAt for Vec<u8> {
         let range =
             usize::try_from(offset).ok().map(|start| start..start.saturating_add(into.len()));
         let bytes = range.and_then(|range| self.get(range));
-        into.copy_from_slice(bytes.ok_or("has fewer bytes than were asked for")?);
+        into.copy_from_slice(bytes.ok_or("has fewer bytes than the read needs")?);
         Ok(())
     }
 }

@@ -89,7 +89,7 @@ impl Download<'_> {
         }
         let snapshot = self.snapshot(&wanted, done.min(total), total).await?;
         if snapshot != first {
-            let problem = "changed while it was downloaded; load the model again";
+            let problem = "changed on the Hub during the download; load the model again";
             return Err(DownloadFault::Other(problem.to_owned()));
         }
         if let Some(file) = wanted.iter().find(|file| !is_whole(&snapshot, file)) {
@@ -247,7 +247,8 @@ impl Download<'_> {
         if sha256(&part).map_err(io)? != metadata.etag.to_ascii_lowercase() {
             std::fs::remove_file(&part).map_err(io)?;
             return Err(DownloadFault::Other(format!(
-                "{} arrived damaged: its SHA-256 is not the one the Hub lists; load the model again",
+                "{} arrived damaged: its SHA-256 differs from the one that the Hub lists; load the \
+                 model again",
                 file.name
             )));
         }

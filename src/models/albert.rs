@@ -36,7 +36,10 @@ pub(super) fn read(
     let groups = count_or(config, "num_hidden_groups", 1, 1000)?;
     let inner = count_or(config, "inner_group_num", 1, 1000)?;
     if groups > sizes.layers {
-        let problem = format!("is {groups}, but num_hidden_layers is only {}", sizes.layers);
+        let problem = format!(
+            "is {groups}, but there cannot be more groups than layers, and num_hidden_layers is {}",
+            sizes.layers
+        );
         return Err(config.error("num_hidden_groups", problem));
     }
     let layers = (0..groups).flat_map(|group| {

@@ -90,8 +90,8 @@ fn read(
     let first = config.usize("max_window_layers")?.unwrap_or(28);
     let sliding = sliding_layers(config, sizes.layers, |i| window.is_some() && i >= first)?;
     if window.is_none() && sliding.contains(&true) {
-        let problem =
-            "has `sliding_attention`, but `use_sliding_window` and `sliding_window` give no window";
+        let problem = "has `sliding_attention`, but `use_sliding_window` and `sliding_window` set \
+                       no size of the attention window";
         return Err(config.error("layer_types", problem));
     }
     let causal = is_causal(config)?;

@@ -56,8 +56,8 @@ pub(crate) fn read(
     };
     let whole = entry.dtype == safetensors::Dtype::I8;
     if whole && input == FirstModule::StaticEmbedding {
-        let problem = "is I8, which sentence-transformers does not load; remove modules.json to \
-                       read the model as model2vec does";
+        let problem = "has the dtype I8, which sentence-transformers does not load; remove \
+                       modules.json to read the model as model2vec does";
         return Err(wrong(problem.to_owned()));
     }
     let (mut rows, mut scales) = (whole.then(|| (0..stored).collect::<Vec<usize>>()), None);

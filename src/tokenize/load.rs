@@ -162,7 +162,8 @@ impl Tokenizer {
         match self.limit {
             Some(limit) if limit <= self.added => {
                 let problem = format!(
-                    "adds {} special tokens to every text, but texts are cut to {limit} tokens, which leaves no room for the text; raise max_seq_length",
+                    "adds {} special tokens to every text, but texts are truncated to {limit} \
+                     tokens, which leaves no room for the text; raise max_seq_length",
                     self.added
                 );
                 Err(Error::tokenizer(&self.file, problem))

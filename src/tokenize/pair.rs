@@ -79,7 +79,8 @@ impl Tokenizer {
         };
         if let Some(limit) = self.limit.filter(|limit| *limit <= added) {
             let problem = format!(
-                "adds {added} {what} to every pair, but pairs are cut to {limit} tokens, which leaves no room for the texts; raise model_max_length"
+                "adds {added} {what} to every pair, but pairs are truncated to {limit} tokens, \
+                 which leaves no room for the texts; raise model_max_length"
             );
             return Err(Error::tokenizer(&self.file, problem));
         }

@@ -51,9 +51,11 @@ impl Tokenizer {
             }
         }
         let inner = &mut self.inner;
-        super::guard(&self.file, "cannot add the prefixes as tokens", || {
-            inner.add_special_tokens(prefix_tokens).map(|_| ())
-        })
+        super::guard(
+            &self.file,
+            "cannot add the prefixes of queries and documents as tokens",
+            || inner.add_special_tokens(prefix_tokens).map(|_| ()),
+        )
     }
 
     /// Returns the id of a token of the vocabulary; `None` if the vocabulary does not have the token.

@@ -54,7 +54,11 @@ pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     let metadata: Metadata = serde_json::from_slice(&bytes)
         .map_err(|e| wrong(format!("its safetensors header is wrong: {e}")))?;
     if let Some(name) = repeated_key(&bytes) {
-        return Err(Error::tensor(source.name(), name, "occurs twice in the header"));
+        return Err(Error::tensor(
+            source.name(),
+            name,
+            "occurs twice in the header of the file; save the model again",
+        ));
     }
     let end = (8 + size).saturating_add(metadata.data_len() as u64);
     if end != source.len() {
@@ -152,14 +156,20 @@ impl Index {
             let entry = weights.tensors.get(tensor);
             let name = format!("{prefix}{shard}");
             if entry.is_none_or(|entry| weights.file_of(entry) != name) {
-                let problem = format!("is not in this file, but {} says that it is", self.file);
+                let problem = format!(
+                    "is not in this file, but {} says that it is; download the model again",
+                    self.file
+                );
                 return Err(Error::tensor(name, tensor, problem));
             }
         }
         match weights.tensors.iter().find(|(name, _)| !self.weight_map.contains_key(*name)) {
             None => Ok(()),
             Some((name, entry)) => {
-                let problem = format!("is not listed in {}", self.file);
+                let problem = format!(
+                    "is in this file, but {} does not list it; save the model again",
+                    self.file
+                );
                 Err(Error::tensor(weights.file_of(entry), name, problem))
             }
         }

@@ -289,7 +289,7 @@ impl<'a, 'd> Loader<'a, 'd> {
                 tensor = name,
                 flushed = loss.flushed,
                 largest = f64::from(loss.largest),
-                "values became zero or subnormal in {}",
+                "some values of the tensor became zero or subnormal in {}",
                 self.storage
             );
         }

@@ -44,10 +44,15 @@ impl Lora {
         table: bool,
     ) -> Result<LoraPair, Error> {
         let &[rows, width] = &entry.shape[..] else {
-            return Err(Error::tensor(files.file_of(entry), name, "is not a matrix"));
+            return Err(Error::tensor(
+                files.file_of(entry),
+                name,
+                format!("must be a matrix, but its shape is {:?}", entry.shape),
+            ));
         };
         let Some(base) = name.strip_suffix("original") else {
-            let problem = "has no LoRA, but other tensors of the file have LoRA weights";
+            let problem = "has no LoRA weights, but other tensors of the file have them; download \
+                           the model again";
             return Err(Error::tensor(files.file_of(entry), name, problem));
         };
         let part = |part: &str, shape: [usize; 2]| {

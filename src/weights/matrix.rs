@@ -158,8 +158,8 @@ impl Loader<'_, '_> {
         let limit = self.to.largest_buffer().min(MAX_BLOCK_BYTES.max(2 * cell_bytes));
         let Some(cells_a_block) = cells_a_block(cells, cell_bytes, limit) else {
             let problem = format!(
-                "8 columns of tensor `{name}` take {} bytes, but a shader can bind at most {limit}; use a \
-                 16-bit dtype or another adapter",
+                "8 columns of tensor `{name}` take {} bytes, but a shader can bind at most {limit} \
+                 bytes; use a 16-bit dtype or another adapter",
                 2 * cell_bytes
             );
             return Err(Error::adapter(self.to.adapter(), problem));

@@ -268,8 +268,10 @@ impl WeightFiles {
         let names: Vec<&str> = self.tensors.keys().take(4).map(String::as_str).collect();
         match self.tensors.len() {
             0 => "no tensors".to_owned(),
-            count if count > 4 => format!("{} and {} more", names.join(", "), count - 4),
-            _ => names.join(", "),
+            count if count > 4 => {
+                format!("the tensors {} and {} more", names.join(", "), count - 4)
+            }
+            _ => format!("the tensors {}", names.join(", ")),
         }
     }
 
@@ -404,7 +406,8 @@ fn legacy_name(name: &str) -> Option<String> {
 fn missing(files: &ModelFiles, prefix: &str) -> Error {
     let problem = match files.other_weights(prefix) {
         Some(other) => format!("is missing, and {other}"),
-        None => "is missing; the directory has no safetensors weights".to_owned(),
+        None => "is missing; the directory has no safetensors weights; download the model again"
+            .to_owned(),
     };
     Error::file(format!("{prefix}model.safetensors"), problem)
 }

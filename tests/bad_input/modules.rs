@@ -324,7 +324,7 @@ fn dense_bias_missing() {
 fn dense_activation_unknown() {
     dense()
         .set(DENSE, "activation_function", "torch.nn.modules.activation.Mish")
-        .refused(Unsupported, &[DENSE, "activation_function", "Mish", "activations are"]);
+        .refused(Unsupported, &[DENSE, "activation_function", "Mish", "activation functions are"]);
 }
 
 #[test]

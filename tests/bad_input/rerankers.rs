@@ -112,7 +112,7 @@ fn language_models_of_other_kinds() {
     refused(
         both_ways,
         Unsupported,
-        &[CONFIG, "is_causal", "a reranker that is a decoder supports only true"],
+        &[CONFIG, "is_causal", "supports only the value true of this field"],
     );
     let gemma = Model::fixture("families/gemma3").config("architectures", json!(["GForCausalLM"]));
     let gemma =

@@ -108,8 +108,8 @@ impl Embeddings {
     ) -> Result<(), Error> {
         if let Some(positions) = self.positions.filter(|positions| padding + 1 >= *positions) {
             let problem = format!(
-                "leaves no position for a text: the position table has {positions} rows, and the rows up \
-                 to {padding}, the id of the padding token, are not used"
+                "leaves no position for a text: the position table has {positions} rows, but \
+                 positions start after {padding}, the id of the padding token"
             );
             return Err(config.error(field, problem));
         }

@@ -134,7 +134,9 @@ fn deberta(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>,
 fn last_token(config: &JsonFile, hidden: usize, labels: usize) -> Result<Vec<Step>, Error> {
     for (field, causal) in [("is_causal", true), ("use_bidirectional_attention", false)] {
         if config.bool(field)? == Some(!causal) {
-            let supported = format!("a reranker that is a decoder supports only {causal}");
+            let supported = format!(
+                "a reranker that is a decoder supports only the value {causal} of this field"
+            );
             return Err(config.unsupported(field, supported));
         }
     }

@@ -103,7 +103,8 @@ impl Rotary {
         // Dynamic scaling divides by `dims` − 2, so two rotated values are too few.
         if self.dims < 4 || !self.dims.is_multiple_of(2) {
             let problem = format!(
-                "makes rotary positions rotate {} values of a head; expected: an even number of at least 4",
+                "makes the rotary position embedding rotate {} values of a head; expected: an even \
+                 number of at least 4",
                 self.dims
             );
             return Err(config.error("num_attention_heads", problem));
