@@ -23,7 +23,10 @@ use crate::kernels::KernelPlan;
 /// An open adapter with the weights of a model, on which graphs run.
 // The GPU's executor is not boxed. With a box, the types of futures that hold an embedder would exceed the compiler's
 // default recursion limit.
-#[allow(clippy::large_enum_variant, reason = "there is one executor for each model")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a model has only one executor, so the size of the executor does not matter"
+)]
 #[derive(Debug)]
 pub enum Executor {
     /// The executor on a GPU or on a software driver.

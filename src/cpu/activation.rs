@@ -76,7 +76,10 @@ pub(super) fn activate<I: Isa>(isa: I, activation: Activation, y: &mut [f32]) {
 /// multiplies the result by x. The coefficients are those of the shaders. In f32 the error is at most 3.4e-7, half of
 /// that of `rten_vecmath::Erf`.
 #[inline(always)]
-#[expect(clippy::approx_constant, reason = "a fitted coefficient is only near 2/√π")]
+#[expect(
+    clippy::approx_constant,
+    reason = "this fitted coefficient is close to 2/√π, but must not be replaced by it"
+)]
 fn erf<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     const P: [f32; 7] = [
         -1.336_076_8e-8,

@@ -41,8 +41,9 @@ struct Rotary<'a> {
 impl<'a> Epilogue<'a> {
     /// Returns the epilogue that a dispatch requires.
     pub fn new(call: &Call<'a>, params: &MatmulParams) -> Result<Self, Error> {
-        let activation = numbered(call.setting("ACTIVATION"))
-            .ok_or_else(|| call.fault("the number of the activation function is unknown"))?;
+        let activation = numbered(call.setting("ACTIVATION")).ok_or_else(|| {
+            call.fault("the override ACTIVATION is not the number of an activation function")
+        })?;
         let rotary = match call.setting("ROTARY") {
             1 => Some(Rotary {
                 order: call.f32s(4)?,

@@ -261,8 +261,8 @@ impl Executor {
             Some(limit) => Err(out_of_memory(
                 bytes,
                 format!(
-                    "the model's memory limit leaves {limit} bytes beside the weights; raise the limit, lower \
-                     the batch tokens, or truncate texts earlier"
+                    "the weights leave only {limit} bytes of max_memory for batches; raise \
+                     max_memory, lower batch_tokens, or truncate texts to fewer tokens"
                 ),
             )),
         }

@@ -32,7 +32,7 @@ pub(super) fn kernel_name() -> String {
 fn multiply(x: &[f32], rows: usize, b: GemmInputB<'_, f32>, y: &mut [f32]) -> Result<(), Error> {
     let x = NdTensorView::from_data([rows, b.rows()], &x[..rows * b.rows()]);
     GEMM.with(|gemm| gemm.gemm(y, GemmInputA::Unpacked(x), b, GemmOptions::default()))
-        .map_err(|e| Error::Internal(format!("a matrix product failed: {e}")))
+        .map_err(|e| Error::Internal(format!("a matrix multiplication on the CPU failed: {e}")))
 }
 
 /// The shape of a weight, in the layout that the shaders use.

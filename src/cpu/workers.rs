@@ -21,7 +21,11 @@ impl Workers {
             .num_threads(threads)
             .thread_name(|at| format!("vectile-cpu-{at}"))
             .build()
-            .map_err(|e| Error::Internal(format!("{threads} threads could not be started: {e}")))?;
+            .map_err(|e| {
+                Error::Internal(format!(
+                    "the {threads} threads that compute on the CPU could not be started: {e}"
+                ))
+            })?;
         Ok(Workers { pool: Some(Arc::new(pool)) })
     }
 

@@ -193,7 +193,7 @@ impl Gpu {
     pub(super) fn refusal(&self, kernel: &str, error: &wgpu::Error) -> Error {
         match error {
             wgpu::Error::OutOfMemory { .. } => {
-                self.out_of_memory(&format!("making kernel {kernel}"), 0)
+                self.out_of_memory(&format!("compiling the kernel {kernel}"), 0)
             }
             error => self.does_not_compile(kernel, &error.to_string()),
         }

@@ -139,7 +139,10 @@ impl Pipelines {
     /// Returns a pipeline that was made earlier.
     pub fn get(&self, kernel: &Kernel, variant: &ShaderVariant) -> Result<&Pipeline, Error> {
         self.made.get(&(kernel.name, variant.clone())).ok_or_else(|| {
-            Error::Internal(format!("the pipeline of kernel {} was not made", kernel.name))
+            Error::Internal(format!(
+                "the pipeline of kernel {} was not created before its use",
+                kernel.name
+            ))
         })
     }
 
@@ -159,7 +162,7 @@ impl Pipelines {
             self.made.insert((key.kernel.name, key.variant), made);
             self.unsaved = true;
         }
-        gpu.check("making kernels", 0)
+        gpu.check("compiling kernels", 0)
     }
 }
 

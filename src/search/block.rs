@@ -128,18 +128,22 @@ fn take_pairs(
     for pair in pairs.chunks_exact(2).filter(|pair| pair[1] >= 0.0) {
         let row = pair[1] as usize;
         if row >= count {
-            return Err("a search gave a row that does not exist");
+            return Err("the adapter returned a search result for a row that does not exist");
         }
         offer(best, first + row, pair[0])?;
         hits += 1;
     }
-    if hits < expected { Err("a search gave fewer rows than expected") } else { Ok(()) }
+    if hits < expected {
+        Err("the adapter returned fewer search results than expected")
+    } else {
+        Ok(())
+    }
 }
 
 fn offer(best: &mut Best, index: usize, score: f32) -> Result<(), &'static str> {
     // Every score must be finite, because rows whose scores could exceed the range of f32 were refused.
     if !score.is_finite() {
-        return Err("a search gave a score that is infinite or not a number");
+        return Err("the adapter returned a search score that is infinite or not a number");
     }
     best.offer(SearchHit { index, score });
     Ok(())
@@ -148,7 +152,10 @@ fn offer(best: &mut Best, index: usize, score: f32) -> Result<(), &'static str> 
 /// Returns the error for a result that no correct computation gives.
 pub(super) fn fault(adapter: &str, problem: &str) -> Error {
     let advice = "update the driver or use another adapter";
-    Error::device_fault(adapter, format!("{problem}, so its result is not used; {advice}"))
+    Error::device_fault(
+        adapter,
+        format!("{problem}, so the result of the search is discarded; {advice}"),
+    )
 }
 
 #[cfg(test)]

@@ -219,7 +219,8 @@ impl CorpusSearch<'_> {
         let count = rows.values() / dim;
         if !rows.values().is_multiple_of(dim) {
             let problem = format!(
-                "{} values are not whole rows of {dim} values, the width of the queries",
+                "the corpus has {} values, which cannot be divided into rows of {dim} values, the \
+                 width of the queries",
                 rows.values()
             );
             return Err(Error::option("corpus", problem));
@@ -268,7 +269,8 @@ impl CorpusSearch<'_> {
                 Err(Error::OutOfMemory { .. }) if many > 1 => {
                     tracing::warn!(
                         rows = many,
-                        "the adapter ran out of memory; later blocks are smaller"
+                        "the adapter ran out of memory, so the search uses smaller blocks of the \
+                         corpus"
                     );
                     self.rows_that_fit = many / 2;
                     continue;

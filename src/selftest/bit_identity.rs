@@ -67,8 +67,8 @@ async fn are_bit_identical(
     let other = differing_variants(executor, storages, plain, variants).await?;
     if !other.is_empty() {
         let adapter = executor.adapter();
-        tracing::warn!(%adapter, ?other, "{what}: the variants in `other` are not bit-identical \
-                                          and are not used");
+        tracing::warn!(%adapter, ?other, "{what}: the variants listed in `other` are not \
+                                          bit-identical and are not used");
     }
     if let Some(cache) = cache {
         verdicts::write(cache, &key, other.is_empty());

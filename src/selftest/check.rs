@@ -41,8 +41,10 @@ impl KernelCheck {
         }
         match (&self.problem, self.error) {
             (Some(problem), _) => format!("{what}: {problem}"),
-            (None, Some(error)) => format!("{what}: its results are off by {error:.1e}"),
-            (None, None) => format!("{what}: it gave no results"),
+            (None, Some(error)) => {
+                format!("{what}: the results differ from the expected values by up to {error:.1e}")
+            }
+            (None, None) => format!("{what}: the kernel returned no results"),
         }
     }
 }

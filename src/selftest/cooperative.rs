@@ -33,7 +33,9 @@ pub(crate) async fn cooperative_fault(
     let key = format!("{} | cooperative matrices of {}", verdicts::key(executor), matrices.side);
     match cache.and_then(|cache| verdicts::read(cache, &key)) {
         Some(true) => return Ok(None),
-        Some(false) => return Ok(Some("an earlier self-test failed".to_owned())),
+        Some(false) => {
+            return Ok(Some("an earlier self-test of cooperative matrices failed".to_owned()));
+        }
         None => {}
     }
     let remember = |passed| {
@@ -65,7 +67,10 @@ async fn fault(executor: &mut Executor, plan: &KernelPlan) -> Result<Option<Stri
     }
     let same = rows_are_bit_identical(executor, plan).await?
         && queries_are_bit_identical(executor, plan).await?;
-    Ok((!same).then(|| "self-test failed: a row's bits depend on its position".to_owned()))
+    Ok((!same).then(|| {
+        "self-test failed: the result of a row depends on the position of the row in the batch"
+            .to_owned()
+    }))
 }
 
 /// Returns whether the same row gives the same result at every position of two whole tiles and a partial tile.

@@ -167,10 +167,11 @@ fn compare(result: &mut KernelCheck, tolerance: f64, made: &Answer, outcome: &Ou
     }
     if compared != made.expected.len() {
         result.problem =
-            Some(format!("only {compared} of {} values came back", made.expected.len()));
+            Some(format!("the kernel returned only {compared} of {} values", made.expected.len()));
     } else if !worst.is_finite() {
         // JSON cannot represent infinity, so an infinite error is reported as a message, not as a number.
-        result.problem = Some("a value is infinite or not a number".to_owned());
+        result.problem =
+            Some("the kernel returned a value that is infinite or not a number".to_owned());
     } else {
         result.error = Some(result.error.unwrap_or(0.0).max(worst));
         result.share = Some(result.share.unwrap_or(0.0).max(share));

@@ -152,7 +152,10 @@ fn rows_that_cannot_be_compared_are_named() {
     assert!(refused(CorpusRows::F16(&half)).contains("row 2 holds -inf"));
     let long = refused(CorpusRows::F32(&[1e19, 1e19, 0.0]));
     assert!(long.contains("row 2 is too long") && long.contains("scale"), "{long}");
-    assert!(refused(CorpusRows::F32(&[0.0; 4])).contains("4 values are not whole rows of 3"));
+    assert!(
+        refused(CorpusRows::F32(&[0.0; 4]))
+            .contains("4 values, which cannot be divided into rows of 3 values")
+    );
     let nan = rows_of(3, vec![1.0, 0.0, f32::INFINITY]);
     let error = embedder.search(&nan, &SearchOptions::default()).unwrap_err().to_string();
     assert!(error.contains("queries") && error.contains("row 0"), "{error}");

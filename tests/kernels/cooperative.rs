@@ -181,14 +181,17 @@ fn a_model_runs_them_unless_they_are_disabled_or_wrong() {
                 "matmul_coop",
                 (|wgsl| wgsl.replace("Half(value.w)", "Half(value.z)")) as fn(String) -> _,
             ),
-            "results are off by",
+            "results differ from the expected values",
         ),
         (("matmul_coop", |wgsl| wgsl.replace("coopMultiplyAdd", "coopMultiply")), "coopMultiply"),
         (
             ("attention_coop", |wgsl| wgsl.replace("Half(value.w)", "Half(value.z)")),
-            "results are off by",
+            "results differ from the expected values",
         ),
-        (("attention_coop", |wgsl| wgsl.replace("1.0;", "0.99;")), "results are off by"),
+        (
+            ("attention_coop", |wgsl| wgsl.replace("1.0;", "0.99;")),
+            "results differ from the expected values",
+        ),
     ] {
         let (choice, fallen_back) = embed(builder().edit_shader(wrong));
         assert!(choice.matmul.starts_with("tiles"), "{choice}");

@@ -94,8 +94,8 @@ impl Executor {
             what: "a batch".to_owned(),
             bytes,
             advice: format!(
-                "the model's memory limit leaves {limit} bytes beside the weights; raise the limit, lower the \
-                 batch tokens, or truncate texts earlier"
+                "the weights leave only {limit} bytes of max_memory for batches; raise max_memory, \
+                 lower batch_tokens, or truncate texts to fewer tokens"
             ),
         })
     }
@@ -109,8 +109,8 @@ impl Executor {
         Err(Error::adapter(
             &self.gpu.adapter.name,
             format!(
-                "a batch needs a binding of {bytes} bytes, but the adapter's limit is {most}; lower the \
-                 batch tokens, or truncate texts earlier"
+                "a batch needs a buffer binding of {bytes} bytes, but the adapter's limit is \
+                 {most} bytes; lower batch_tokens, or truncate texts to fewer tokens"
             ),
         ))
     }

@@ -192,7 +192,7 @@ impl Executor {
     /// # Errors
     /// Returns the errors of [`Executor::run`].
     pub async fn start(&mut self, graph: &Graph) -> Result<Running, Error> {
-        self.gpu.check("work before a batch", 0)?;
+        self.gpu.check("work that was submitted before this batch", 0)?;
         if self.tokens_that_fit.is_some_and(|most| graph.tokens > most) {
             return Err(self.gpu.out_of_memory("a batch", 0));
         }

@@ -31,12 +31,16 @@ impl Executor {
             self.wait(submitted);
             receiver.try_recv().ok().flatten()
         };
-        self.gpu.check("reading a batch back", bytes)?;
+        self.gpu.check("reading the results of a batch from the GPU", bytes)?;
         mapped
             .ok_or_else(|| lost("the driver did not return the results of a batch".to_owned()))?
-            .map_err(|e| lost(format!("reading the results of a batch failed: {e}")))?;
+            .map_err(|e| {
+                lost(format!("the buffer with the results of a batch could not be mapped: {e}"))
+            })?;
         let view = buffer.get_mapped_range(0..bytes).map_err(|e| {
-            Error::Internal(format!("the buffer with the results of a batch cannot be mapped: {e}"))
+            Error::Internal(format!(
+                "the mapped buffer with the results of a batch cannot be read: {e}"
+            ))
         })?;
         let copy = view.to_vec();
         drop(view);

@@ -76,10 +76,12 @@ impl Report {
             Some(nonce) if nonce == self.nonce && ran < self.dispatches => {
                 format!("only {ran} of the {} dispatches of a batch ran", self.dispatches)
             }
-            _ => "the report that each batch writes did not come back".to_owned(),
+            _ => "a batch returned no valid report of the dispatches that ran".to_owned(),
         };
-        let problem =
-            format!("{what}, so its rows are not used; update the driver or use another adapter");
+        let problem = format!(
+            "{what}, so the rows of the batch are discarded; update the driver or use another \
+             adapter"
+        );
         Err(Error::device_fault(adapter, problem))
     }
 }
@@ -116,10 +118,10 @@ mod tests {
         for (read, words) in [
             (of(39), "only 39 of the 40"),
             (of(0), "only 0 of the 40"),
-            (of(41), "did not come back"),
-            (bytes(&[0; 5]), "did not come back"),
-            (bytes(&[0; 4]), "did not come back"),
-            (bytes(&[0, 0, 0, 7, 280]), "did not come back"),
+            (of(41), "no valid report"),
+            (bytes(&[0; 5]), "no valid report"),
+            (bytes(&[0; 4]), "no valid report"),
+            (bytes(&[0, 0, 0, 7, 280]), "no valid report"),
         ] {
             let error = report.check("a", &read).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");

@@ -19,7 +19,7 @@ impl Executor {
         wanted: &[bool],
         mut visit: impl FnMut(TensorId, &[u8]),
     ) -> Result<Outcome, Error> {
-        self.gpu.check("work before a batch", 0)?;
+        self.gpu.check("work that was submitted before this batch", 0)?;
         let output =
             graph.output.ok_or_else(|| Error::Internal("the graph has no output".into()))?;
         let slots = graph.slots();

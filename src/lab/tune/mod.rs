@@ -247,8 +247,8 @@ async fn tune_setup(
 }
 
 fn refuse_software(plan: &KernelPlan, executor: &Executor) -> Result<(), Error> {
-    let problem = "this is a software adapter, whose matmul has one variant for few rows and one \
-                   variant for many, so there is nothing to tune; choose a GPU with --adapter";
+    let problem = "a software adapter has only one matmul variant for each number of rows, so \
+                   there is nothing to tune; choose a GPU with --adapter";
     match plan.software {
         true => Err(Error::adapter(&executor.adapter().name, problem)),
         false => Ok(()),
