@@ -115,7 +115,9 @@ fn warnings(reports: &[(String, Report)]) -> Vec<String> {
             ));
         }
         if (&report.date, &report.host) == (&first.date, &first.host) {
-            warnings.push(format!("{name} and {first_name} are reports of the same run"));
+            warnings.push(format!(
+                "{name} and {first_name} are reports of the same run, so a comparison shows nothing"
+            ));
         }
     }
     warnings

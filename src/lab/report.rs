@@ -329,7 +329,8 @@ impl Report {
                 serde_json::from_value(value).map_err(|e| format!("is not a complete report: {e}"))
             }
             Some(other) => Err(format!(
-                "has the schema {other}, but this version of vectile reads {SCHEMA}; run the bench again"
+                "has the schema version {other}, but this vectile reads schema version {SCHEMA}; \
+                 run the bench again"
             )),
             None => Err("is not a report of `vectile bench --json`".to_owned()),
         }

@@ -47,7 +47,7 @@ fn a_correct_model_passes_and_the_report_has_every_check() {
         "matmul_lane",
         "attention_tile",
         "packed bf16",
-        "made in float64",
+        "computed in float64",
         "layer   1  normed after down",
         "matrices and tables",
         "f16          safe: ",

@@ -293,7 +293,10 @@ fn an_earlier_stricter_verdict_stays() {
     assert_eq!(found.verdict.safety, F16Safety::Safe);
     assert_eq!(found.kept_verdict.safety, F16Safety::SafeWithF32Activations);
     assert_eq!(std::fs::read_to_string(place).unwrap(), worse);
-    assert!(found.to_string().contains("an earlier verdict is worse, so it stays"), "{found}");
+    assert!(
+        found.to_string().contains("an earlier verdict is worse, so the earlier one stays"),
+        "{found}"
+    );
     std::fs::remove_file(place).unwrap();
     let found = run(start(), &calm).unwrap();
     assert_eq!(found.kept_verdict.safety, F16Safety::Safe);

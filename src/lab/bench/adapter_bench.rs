@@ -106,8 +106,8 @@ async fn check_accuracy(context: &mut Context<'_>, entrants: &mut [Entrant]) -> 
         let mut accuracy = accuracy::compare(base, &own.values, own.dim);
         if accuracy.min_cosine < accuracy::RIGHT {
             entrant.refused = Some(format!(
-                "its vectors are wrong, so it is not timed: their smallest cosine with the \
-                 vectors of f32 is {:.4}, below the required {}",
+                "the vectors are wrong, because their smallest cosine with the vectors of f32 is \
+                 {:.4}, below the required {}",
                 accuracy.min_cosine,
                 accuracy::RIGHT
             ));
@@ -142,7 +142,12 @@ async fn report(
     let precision = embedder.precision();
     let json = serde_json::to_value(precision)
         .map_err(|e| Error::Internal(format!("a precision cannot be written as JSON: {e}")))?;
-    let missing = || Error::Internal(format!("{} was not measured", entrant.name));
+    let missing = || {
+        Error::Internal(format!(
+            "the precision {} was not measured, so its report is incomplete",
+            entrant.name
+        ))
+    };
     Ok(PrecisionReport {
         name: entrant.name.to_string(),
         precision: json,

@@ -113,8 +113,8 @@ async fn check(
                 let worst = rows.map(|(a, b)| accuracy::cosine(a, b)).fold(1.0, f64::min);
                 if worst < accuracy::RIGHT {
                     entrant.refused = Some(format!(
-                        "{what}: its vectors are wrong: their smallest cosine with the vectors of \
-                         f32 is {worst:.4}"
+                        "{what}: the vectors are wrong, because their smallest cosine with the \
+                         vectors of f32 is {worst:.4}"
                     ));
                 }
             }

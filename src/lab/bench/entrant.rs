@@ -39,7 +39,9 @@ impl Entrant {
         if (precision.weights, precision.activations) != (name.weights, name.activations) {
             return Err(Error::option(
                 "precisions",
-                format!("{name} is not timed, because it would run with {precision}"),
+                format!(
+                    "{name} is not timed, because on this adapter the model would run with {precision}"
+                ),
             ));
         }
         let load_s = since.elapsed().as_secs_f64();

@@ -25,7 +25,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 /// # Errors
 /// Returns a message if a plot cannot be drawn or the report cannot be written as JSON.
 pub fn html(report: &Report) -> Result<String, String> {
-    let json = serde_json::to_string(report).map_err(|e| format!("the report as JSON: {e}"))?;
+    let json = serde_json::to_string(report)
+        .map_err(|e| format!("the report cannot be written as JSON: {e}"))?;
     let adapters = report.adapters.iter().enumerate();
     let sections: Vec<Markup> =
         adapters.map(|(at, adapter)| section(at, adapter)).collect::<Result<_, _>>()?;

@@ -61,11 +61,17 @@ pub(super) fn judge(
         return verdict(F16Safety::Unsafe, decided_by);
     }
     let Some(peak) = largest(activations) else {
-        return verdict(F16Safety::SafeWithF32Activations, "no activation was measured".into());
+        return verdict(
+            F16Safety::SafeWithF32Activations,
+            "no value of an activation was measured".into(),
+        );
     };
     let place = peak.place();
     let Some(largest) = peak.largest else {
-        return verdict(F16Safety::Unsafe, format!("{place} is not finite even in f32"));
+        return verdict(
+            F16Safety::Unsafe,
+            format!("{place} is infinite or not a number even in f32"),
+        );
     };
     if let Some(alone) = weights_alone.filter(|a| a.min_cosine < MIN_COSINE) {
         let decided_by = format!(
@@ -86,7 +92,7 @@ pub(super) fn judge(
          f16 value"
     );
     if times < HEADROOM {
-        let decided_by = format!("{reaches}; at least {HEADROOM} times smaller is required");
+        let decided_by = format!("{reaches}; it must be at least {HEADROOM} times smaller");
         return verdict(F16Safety::SafeWithF32Activations, decided_by);
     }
     let Some(f16) = f16 else {
@@ -195,12 +201,19 @@ mod tests {
                 Some(&good),
                 Some(&good),
                 SafeWithF32Activations,
-                &["layer 2 up", "4.0 times", "at least 4 times smaller is required"],
+                &["layer 2 up", "4.0 times", "must be at least 4 times smaller"],
             ),
             (fine(), with(Some(16_376.0)), Some(&good), None, Safe, &["layer 2 up", "4.0 times"]),
             (fine(), calm(), Some(&bad), Some(&good), SafeWithF32Activations, &["text 7"]),
             (fine(), calm(), Some(&lost), Some(&good), SafeWithF32Activations, &["text 5"]),
-            (fine(), vec![], Some(&good), None, SafeWithF32Activations, &["no activation"]),
+            (
+                fine(),
+                vec![],
+                Some(&good),
+                None,
+                SafeWithF32Activations,
+                &["no value of an activation"],
+            ),
         ];
         for (at, (weights, activations, f16, alone, safety, words)) in rows.iter().enumerate() {
             let got = judge(weights, activations, *f16, *alone);

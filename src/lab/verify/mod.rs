@@ -63,8 +63,8 @@ pub async fn verify(
     if options.write_beside && !model.has_directory() {
         return Err(Error::option(
             "write-verdict",
-            "the model has no directory to write into; give a local directory, or leave the \
-             option out",
+            "the model is not in a local directory, so the verdict cannot be written beside it; \
+             give a local directory, or leave the option out",
         ));
     }
     if options.write_beside && model.adapter().is_cpu() {

@@ -124,7 +124,10 @@ impl Reference {
         let texts: Vec<String> = serde_json::from_slice(json)
             .map_err(|e| bad(format!("its texts are not a JSON list of strings: {e}")))?;
         if texts.len() != count {
-            return Err(bad(format!("has {} texts and {count} vectors", texts.len())));
+            return Err(bad(format!(
+                "has {} texts and {count} vectors; each text needs exactly one vector",
+                texts.len()
+            )));
         }
         let exact = view.dtype() == Dtype::F64
             || about.get("arithmetic").is_some_and(|kind| kind == "float64");

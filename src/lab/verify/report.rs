@@ -202,20 +202,29 @@ impl fmt::Display for Verification {
         if self.kept_verdict != self.verdict {
             writeln!(
                 f,
-                "             an earlier verdict is worse, so it stays in force: {}: {}",
+                "             an earlier verdict is worse, so the earlier one stays in force: {}: \
+                 {}",
                 self.kept_verdict.safety, self.kept_verdict.decided_by
             )?;
         }
         if self.adapter.is_cpu() {
-            writeln!(f, "             not stored: the CPU has no f16 activations")?;
+            writeln!(
+                f,
+                "             the verdict is not stored, because the CPU has no f16 activations"
+            )?;
         } else if self.kept.is_empty() {
-            writeln!(f, "             not stored: there is no cache directory")?;
+            writeln!(
+                f,
+                "             the verdict is not stored, because there is no cache directory"
+            )?;
         }
         for place in &self.kept {
             let path = place.path.display();
             match &place.problem {
-                None => writeln!(f, "             stored in {path}")?,
-                Some(problem) => writeln!(f, "             NOT stored in {path}: {problem}")?,
+                None => writeln!(f, "             the verdict is stored in {path}")?,
+                Some(problem) => {
+                    writeln!(f, "             the verdict is NOT stored in {path}: {problem}")?
+                }
             }
         }
         writeln!(f)?;
@@ -261,7 +270,8 @@ impl Verification {
         if self.shader_f16 == ShaderF16::FailedSelfTest {
             writeln!(
                 f,
-                "  SHADER_F16 is not used on this adapter, so f16 becomes f32 or packed f16"
+                "  SHADER_F16 failed its self-test on this adapter, so f32 or packed f16 replaces \
+                 f16"
             )?;
         }
         Ok(())
@@ -274,7 +284,7 @@ impl Verification {
                 "\nreference    {} texts, {}{}",
                 reference.texts,
                 reference.source,
-                if reference.exact { ", made in float64" } else { "" }
+                if reference.exact { ", computed in float64" } else { "" }
             )?,
             None => writeln!(
                 f,
