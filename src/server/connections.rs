@@ -46,7 +46,7 @@ pub(crate) async fn serve(
             let counted = app.metrics.connection();
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
-                    tracing::debug!(%error, "connection ended with an error");
+                    tracing::debug!(%error, "a client's connection ended with an error");
                 }
                 drop((slot, counted));
             });
@@ -68,14 +68,14 @@ pub(crate) async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => accept(stream),
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    tracing::warn!(%error, "the server cannot accept a client's connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
         }
     }
     app.stop();
-    tracing::info!("stopping: finishing accepted requests");
+    tracing::info!("the server stops after it has answered all accepted requests");
     // The system has already accepted the connections in its backlog, so the server serves them too.
     while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
         accept(stream);
@@ -128,7 +128,8 @@ async fn refuse(mut stream: TcpStream) {
         Ok::<(), std::io::Error>(())
     };
     if let Err(error) = written.await {
-        tracing::debug!(%error, "refusing a connection failed");
+        tracing::debug!(%error, "the server could not tell a client that too many connections are \
+                                 open");
     }
 }
 

@@ -143,8 +143,9 @@ impl Server {
         let metrics = metrics::Metrics::new();
         let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
         let app = App::new(self.options.clone(), metrics.clone(), threads);
-        let listener = tokio::net::TcpListener::from_std(self.listener)
-            .map_err(|error| Error::Internal(format!("cannot use the listener: {error}")))?;
+        let listener = tokio::net::TcpListener::from_std(self.listener).map_err(|error| {
+            Error::Internal(format!("the HTTP runtime cannot use the listening socket: {error}"))
+        })?;
         let mut stop = self.stop.subscribe();
         let connections = tokio::spawn(connections::serve(listener, app.clone(), stop.clone()));
         let (sender, loaded) = oneshot::channel();

@@ -64,7 +64,9 @@ impl Health {
     fn problem(&self) -> Option<String> {
         let state = self.lock();
         match &state.problem {
-            None if state.known.is_none() => Some("the model's first run is not finished".into()),
+            None if state.known.is_none() => {
+                Some("the first test run of the model has not finished".into())
+            }
             problem => problem.clone(),
         }
     }
@@ -154,7 +156,10 @@ impl ServedModel {
             }
             Ok(Ok(())) => self.health.problem().map_or(Ok(()), Err),
             // A test run that takes too long may only mean a slow device, so the model is not marked as failed.
-            Err(_) => Err(format!("a test run takes longer than {} ms", PROBE_TIMEOUT.as_millis())),
+            Err(_) => Err(format!(
+                "a test run of the model takes longer than {} ms",
+                PROBE_TIMEOUT.as_millis()
+            )),
         }
     }
 
@@ -200,7 +205,7 @@ impl ServedModel {
         self.uncharged_rows(texts).await.map_err(|refusal| match refusal {
             Refusal::Failed(error) => error,
             Refusal::Full { .. } | Refusal::Stopped => {
-                Error::Internal("the model did not run a test text".into())
+                Error::Internal("the queue refused the test text of a health check".into())
             }
         })
     }

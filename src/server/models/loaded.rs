@@ -110,5 +110,7 @@ impl Row {
 }
 
 fn wrong_row(expected: &str) -> Error {
-    Error::Internal(format!("the queue returned another kind of row than {expected}"))
+    Error::Internal(format!(
+        "the queue returned a row of another kind than the expected {expected}"
+    ))
 }

@@ -93,7 +93,9 @@ impl ServedModel {
             let take = |_: &Prepared, row: Result<&[f32], Error>| {
                 let text: Option<Arc<QueuedText>> = running.borrow_mut().pop_front();
                 let text = text.ok_or_else(|| {
-                    Error::Internal("the queue returned a row without a text".to_owned())
+                    Error::Internal(
+                        "the model returned more rows than the batch has texts".to_owned(),
+                    )
                 })?;
                 let row = row.and_then(|row| self.model.keep(&text, row));
                 if row.is_err() {

@@ -154,7 +154,8 @@ impl ServedModel {
 
     /// Returns the refusal of a request that a model of this kind cannot serve.
     pub(super) fn wrong_kind(&self, needed: &str) -> Refusal {
-        let problem = format!("`{}` is of kind {}, and {needed}", self.name, self.kind().name());
+        let problem =
+            format!("`{}` is a model of kind {}, but {needed}", self.name, self.kind().name());
         Refusal::Failed(Error::option("model", problem))
     }
 

@@ -51,7 +51,10 @@ pub(crate) struct CohereEmbedRequest {
     /// The treatment of texts that are too long. Default: `END`.
     truncate: Option<Truncate>,
     /// Priority in Cohere's own queue. This field has no effect here.
-    #[expect(dead_code, reason = "never read; declared so that requests may have this field")]
+    #[expect(
+        dead_code,
+        reason = "declared so that requests may contain this field; its value is not read"
+    )]
     priority: Option<i64>,
 }
 
@@ -67,7 +70,10 @@ pub(crate) struct CohereContent {
     #[schema(example = "text")]
     r#type: String,
     text: Option<String>,
-    #[expect(dead_code, reason = "never read; declared so that requests may have this field")]
+    #[expect(
+        dead_code,
+        reason = "declared so that requests may contain this field; its value is not read"
+    )]
     #[schema(value_type = Option<Object>)]
     image_url: Option<serde::de::IgnoredAny>,
 }
@@ -290,9 +296,10 @@ fn on_too_long(
         Some(Truncate::End) => ("END", false),
     };
     if at_start != described.truncates_left {
+        let supported = if described.truncates_left { "start" } else { "end" };
         let message = format!(
-            "truncate: is {asked}, but this model's tokenizer truncates texts only on the other side; \
-             leave the field out, or send `NONE` to refuse texts that are too long"
+            "truncate: is {asked}, but this model's tokenizer truncates texts only at the \
+             {supported}; leave the field out, or send `NONE` to refuse texts that are too long"
         );
         return Err(COHERE.invalid("truncate", message));
     }
@@ -376,7 +383,10 @@ pub(crate) struct CohereRerankRequest {
     /// Fields of documents to rank by. Only `["text"]` is supported.
     rank_fields: Option<Vec<String>>,
     /// Priority in Cohere's own queue. This field has no effect here.
-    #[expect(dead_code, reason = "never read; declared so that requests may have this field")]
+    #[expect(
+        dead_code,
+        reason = "declared so that requests may contain this field; its value is not read"
+    )]
     priority: Option<i64>,
 }
 

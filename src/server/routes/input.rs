@@ -131,7 +131,7 @@ impl<'de> Visitor<'de> for ItemVisitor {
     fn visit_u64<E: Error>(self, id: u64) -> Result<Item, E> {
         u32::try_from(id)
             .map(Item::Id)
-            .map_err(|_| E::custom(format!("{id} is no token id: the maximum is 4294967295")))
+            .map_err(|_| E::custom(format!("{id} is not a token id; the maximum is 4294967295")))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Item, A::Error> {
@@ -203,7 +203,7 @@ mod tests {
             (r#"["a", [1]]"#, "mixes"),
             ("[-1]", "expected a text, a token id"),
             ("[1.5]", "expected a text, a token id"),
-            ("[4294967296]", "no token id"),
+            ("[4294967296]", "is not a token id"),
             ("[[1.5]]", "expected u32"),
             ("[[[1]]]", "expected u32"),
         ] {

@@ -108,12 +108,15 @@ impl Shared {
 
     /// Returns all models, or an error while they load.
     fn models(&self) -> Result<&[Arc<ServedModel>], ApiError> {
-        let loading = || ApiError::unavailable("loading", "the models are being loaded");
+        let loading = || {
+            ApiError::unavailable("loading", "the server is still loading its models; try again")
+        };
         self.models.get().map(Vec::as_slice).ok_or_else(loading)
     }
 
     fn first(&self) -> Result<Arc<ServedModel>, ApiError> {
-        let none = || ApiError::new(StatusCode::NOT_FOUND, "model_not_found", "no model is served");
+        let none =
+            || ApiError::new(StatusCode::NOT_FOUND, "model_not_found", "this server has no model");
         self.models()?.first().cloned().ok_or_else(none)
     }
 
@@ -125,7 +128,7 @@ impl Shared {
         found.cloned().ok_or_else(|| {
             let names: Vec<&str> = models.iter().map(|model| model.name()).collect();
             let names = names.join(", ");
-            let message = format!("the model `{name}` is not served here; served models: {names}");
+            let message = format!("this server has no model `{name}`; its models: {names}");
             ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message).param("model")
         })
     }
@@ -156,7 +159,8 @@ impl Shared {
         let models = self.models()?;
         let first = |kind: &ModelKind| models.iter().find(|model| model.kind() == *kind);
         kinds.iter().find_map(first).cloned().ok_or_else(|| {
-            let message = format!("no model of kind {} is served here", needed());
+            let message =
+                format!("this route needs a model of kind {}, but this server has none", needed());
             ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message)
         })
     }

@@ -28,12 +28,18 @@ pub(crate) struct OllamaEmbedRequest {
     /// Truncates vectors to this many values and scales them to length one.
     dimensions: Option<usize>,
     /// Settings of Ollama's own runtime. These settings have no effect here.
-    #[expect(dead_code, reason = "never read; declared so that the type of the field is checked")]
+    #[expect(
+        dead_code,
+        reason = "declared so that the type of this field is checked; its value is not read"
+    )]
     #[schema(value_type = Option<Object>)]
     options: Option<serde_json::Map<String, serde_json::Value>>,
     /// The time for which Ollama's own server keeps the model in memory. This field has no effect here, because models
     /// stay loaded.
-    #[expect(dead_code, reason = "never read; declared so that requests may have this field")]
+    #[expect(
+        dead_code,
+        reason = "declared so that requests may contain this field; its value is not read"
+    )]
     #[schema(value_type = Option<String>)]
     keep_alive: Option<serde_json::Value>,
 }
@@ -99,12 +105,18 @@ pub(crate) struct OllamaEmbeddingsRequest {
     model: Option<String>,
     prompt: String,
     /// Settings of Ollama's own runtime. These settings have no effect here.
-    #[expect(dead_code, reason = "never read; declared so that the type of the field is checked")]
+    #[expect(
+        dead_code,
+        reason = "declared so that the type of this field is checked; its value is not read"
+    )]
     #[schema(value_type = Option<Object>)]
     options: Option<serde_json::Map<String, serde_json::Value>>,
     /// The time for which Ollama's own server keeps the model in memory. This field has no effect here, because models
     /// stay loaded.
-    #[expect(dead_code, reason = "never read; declared so that requests may have this field")]
+    #[expect(
+        dead_code,
+        reason = "declared so that requests may contain this field; its value is not read"
+    )]
     #[schema(value_type = Option<String>)]
     keep_alive: Option<serde_json::Value>,
 }

@@ -33,7 +33,10 @@ pub(crate) struct EmbeddingsRequest {
     /// Truncates vectors to this many values and scales them to length one.
     dimensions: Option<usize>,
     /// The end user, for OpenAI's own records. This field has no effect here.
-    #[expect(dead_code, reason = "never read; declared so that the type of the field is checked")]
+    #[expect(
+        dead_code,
+        reason = "declared so that the type of this field is checked; its value is not read"
+    )]
     user: Option<String>,
     /// Role of the texts in a search, which selects the model's prompt for that role. This field extends
     /// OpenAI's API.

@@ -148,7 +148,9 @@ impl<'de> Deserializer<'de> for FieldProbe<'_> {
         _: V,
     ) -> Result<V::Value, ProbeError> {
         *self.0 = fields;
-        Err(ProbeError::custom("the names of the fields are recorded, so parsing stops"))
+        Err(ProbeError::custom(
+            "parsing stops here, because only the names of the fields are needed",
+        ))
     }
 
     forward_to_deserialize_any! {
@@ -169,13 +171,19 @@ mod tests {
         number: u8,
         #[serde(default)]
         list: Vec<String>,
-        #[expect(dead_code, reason = "never read; declared so that a field has fields of its own")]
+        #[expect(
+            dead_code,
+            reason = "declared so that this field can have fields of its own; its value is not read"
+        )]
         inner: Option<Inner>,
     }
 
     #[derive(Debug, Deserialize)]
     struct Inner {
-        #[expect(dead_code, reason = "never read; declared so that a field is known")]
+        #[expect(
+            dead_code,
+            reason = "declared so that the parser knows this field; its value is not read"
+        )]
         known: Option<u8>,
     }
 

@@ -26,7 +26,10 @@ struct Peek {
 #[serde(untagged)]
 enum Inputs {
     Sentences {
-        #[expect(dead_code, reason = "never read; only the presence of the field matters")]
+        #[expect(
+            dead_code,
+            reason = "only the presence of this field is checked; its value is not read"
+        )]
         source_sentence: IgnoredAny,
     },
     Other(IgnoredAny),
