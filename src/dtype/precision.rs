@@ -53,7 +53,9 @@ impl fmt::Display for Reason {
             Reason::ActivationsMeasuredUnsafeInF16 => {
                 "a measurement found the activations too large for f16"
             }
-            Reason::WeightsMeasuredUnsafeInF16 => "a measurement found the weights unfit for f16",
+            Reason::WeightsMeasuredUnsafeInF16 => {
+                "a measurement found that the weights cannot safely be rounded to f16"
+            }
             Reason::MeasuredSafeInF16 => "a measurement found the model safe in f16",
             Reason::RoundedToBf16 => "weights are rounded to bf16",
             Reason::RoundedToF16 => "weights are rounded to f16",
@@ -61,7 +63,7 @@ impl fmt::Display for Reason {
             Reason::DtypeOverTorchDtype => {
                 "`dtype` and `torch_dtype` of config.json differ, and `dtype` takes precedence"
             }
-            Reason::Float64AsF32 => "float64 is computed in f32",
+            Reason::Float64AsF32 => "float64 weights are converted to f32",
         })
     }
 }

@@ -92,8 +92,8 @@ pub fn resolve(
                 return Err(Error::option(
                     "dtype",
                     format!(
-                        "float16 is wanted, but {reason}; use the half fallback `f32` or `packed`, or the \
-                         dtype `float32`"
+                        "float16 was requested, but {reason}; set the half fallback to `f32` or \
+                         `packed`, or the dtype to `float32`"
                     ),
                 ));
             }

@@ -119,7 +119,11 @@ impl Assembly {
 }
 
 fn stage(module: &Module, loader: Option<&mut Loader>) -> Result<Stage, Error> {
-    let no_weights = || Error::Internal("a module's weights were not opened".to_owned());
+    let no_weights = || {
+        Error::Internal(
+            "a module needs weights, but no weights file was opened for the module".to_owned(),
+        )
+    };
     Ok(match module {
         Module::Pooling(pooling) => {
             Stage::Pool(pooling.modes.iter().map(|mode| mode_number(*mode)).collect())

@@ -93,7 +93,7 @@ impl fmt::Display for Available {
         match self {
             Available::Allowed(_) => write!(
                 f,
-                "max_memory allows {bytes}; allow more memory, or use a 16-bit dtype or a smaller \
+                "max_memory allows {bytes}; raise max_memory, or use a 16-bit dtype or a smaller \
                  model"
             ),
             Available::Free(_) => write!(
@@ -241,7 +241,7 @@ impl MemoryEstimate {
         match error {
             Error::OutOfMemory { adapter, what, bytes, advice } => {
                 let advice = format!(
-                    "{advice}; loading and running the model takes about {} ({self})",
+                    "{advice}; loading and running the model needs about {} of memory ({self})",
                     size(self.peak())
                 );
                 Error::OutOfMemory { adapter, what, bytes, advice }

@@ -83,7 +83,10 @@ impl Model {
     pub fn check_types(&self, tokens: &Tokens) -> Result<(), Error> {
         let rows = self.transformer.facts().type_rows.map_or(u32::MAX, |rows| rows as u32);
         let Some(id) = tokens.type_ids.iter().find(|id| **id >= rows) else { return Ok(()) };
-        let problem = format!("gives a token the type {id}, but the model has only {rows} types");
+        let problem = format!(
+            "gives a token the token type {id}, but the model has only {rows} token types; \
+             download the model again"
+        );
         Err(Error::tokenizer(format!("{}tokenizer.json", self.config.weights_prefix), problem))
     }
 

@@ -81,7 +81,7 @@ fn query_padding(model: &Model) -> Result<Option<QueryPadding>, Error> {
     let Some(expansion) = &multi.expansion else { return Ok(None) };
     let (file, field) = &expansion.field;
     let length = expansion.length;
-    let wrong = |problem: String| Error::config(file, field, format!("is {length}, and {problem}"));
+    let wrong = |problem: String| Error::config(file, field, format!("is {length}, but {problem}"));
     let most = model.tokenizer.positions().unwrap_or(MAX_BATCH_TOKENS).min(MAX_BATCH_TOKENS);
     if length > most {
         return Err(wrong(format!("the model takes at most {most} tokens")));
@@ -90,7 +90,7 @@ fn query_padding(model: &Model) -> Result<Option<QueryPadding>, Error> {
         && let Some(reach) = model.transformer.reach().filter(|reach| *reach + 1 < length)
     {
         let problem = format!(
-            "the tokens that pad a query would attend to none of its text, because the attention of \
+            "the padding tokens of a query could not attend to its text, because the attention of \
              a layer reaches only {reach} tokens to each side"
         );
         return Err(wrong(problem));
@@ -108,7 +108,11 @@ fn query_padding(model: &Model) -> Result<Option<QueryPadding>, Error> {
         None => {
             let roles = ["mask_token", "eos_token"];
             roles.iter().find_map(|role| model.tokenizer.role(role)).ok_or_else(|| {
-                wrong("the tokenizer has no mask_token and no eos_token to pad queries with".into())
+                wrong(
+                    "the tokenizer has neither a mask_token nor an eos_token, and one of them must \
+                     pad queries"
+                        .into(),
+                )
             })
         }
     }?;

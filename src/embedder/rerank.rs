@@ -335,8 +335,7 @@ impl Reranker {
             None => Ok(limit),
             Some(length) => {
                 let problem = format!(
-                    "is {length}, but a pair has {added} special tokens already; give a larger \
-                     number"
+                    "is {length}, but every pair has {added} special tokens; give a larger number"
                 );
                 Err(Error::option("max_length", problem))
             }

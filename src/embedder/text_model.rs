@@ -205,7 +205,9 @@ async fn encode_each<M: TextModel>(
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => {
                 receiver.stopped = true;
-                Err(Error::Internal("the call was stopped".to_owned()))
+                Err(Error::Internal(
+                    "the caller stopped the call before all texts had vectors".to_owned(),
+                ))
             }
         }
     };

@@ -259,8 +259,9 @@ fn scale(
     }
     if ranges.rows < 2 {
         let problem = format!(
-            "{precision} divides the range of each column over all embeddings into steps, but {} embedding \
-             has no range; give more texts, or use float32, float16, binary or ubinary",
+            "{precision} needs the range of each column over at least two embeddings, but the \
+             number of embeddings is {}; give more texts, or use float32, float16, binary or \
+             ubinary",
             ranges.rows
         );
         return Err(Error::option("precision", problem));

@@ -264,7 +264,9 @@ fn run_window<M: TextModel, W: Window>(
     let more = || {
         if !report(finished.get()) {
             stopped = true;
-            return Err(Error::Internal("the stream was stopped".to_owned()));
+            return Err(Error::Internal(
+                "the caller stopped the stream before all texts had vectors".to_owned(),
+            ));
         }
         Ok(portions.next().map(|texts| texts.iter().map(|(_, text)| text).collect::<Vec<_>>()))
     };

@@ -37,7 +37,10 @@ pub(super) enum VerdictSource {
     /// The verdict that the caller passed; `None` if the load must not use a verdict.
     #[cfg_attr(
         not(feature = "lab"),
-        expect(dead_code, reason = "only the feature `lab` passes a verdict of its own")
+        expect(
+            dead_code,
+            reason = "only the feature `lab` passes a verdict that replaces the stored one"
+        )
     )]
     Given(Option<F16Verdict>),
 }

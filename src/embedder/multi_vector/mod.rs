@@ -320,11 +320,14 @@ impl MultiVectorEncoder {
 
 fn check_options(options: &EmbedOptions) -> Result<EmbedTask, Error> {
     if options.truncate_dim.is_some() {
-        return Err(Error::option("truncate_dim", "does not apply to token vectors; leave it out"));
+        return Err(Error::option(
+            "truncate_dim",
+            "does not apply to token vectors; leave the option out",
+        ));
     }
     if options.max_seq_length.is_some() {
         let problem = "does not apply to a multi-vector encoder, whose files set the lengths of \
-                       queries and documents; leave it out";
+                       queries and documents; leave the option out";
         return Err(Error::option("max_seq_length", problem));
     }
     options.task.ok_or_else(|| {

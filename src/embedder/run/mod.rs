@@ -45,7 +45,7 @@ pub struct Runner {
     /// The number of times that the device was lost.
     #[cfg_attr(
         not(feature = "server"),
-        expect(dead_code, reason = "only the feature `server` reads the number")
+        expect(dead_code, reason = "only the feature `server` reads the number of lost devices")
     )]
     pub(super) losses: Arc<AtomicU64>,
 }

@@ -194,7 +194,7 @@ impl Runner {
             let rows = self.model.tokenizer.rows();
             if let Some(id) = ids.iter().find(|id| **id as usize >= rows) {
                 let problem =
-                    format!("token id {id} is too large for the model, which has {rows} tokens");
+                    format!("token id {id} does not exist in this model, which has {rows} tokens");
                 return Err(Error::option(format!("text {text}"), problem));
             }
             if let Some(limit) = self.max_seq_length().filter(|limit| *limit < ids.len()) {

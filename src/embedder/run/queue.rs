@@ -244,7 +244,7 @@ impl Runner {
                 tracing::warn!(
                     tokens,
                     fit,
-                    "the adapter ran out of memory; later batches are smaller"
+                    "the adapter ran out of memory, so later batches are smaller"
                 );
                 counts.halved += 1;
                 self.runtime.lock().await.tokens_that_fit = Some(fit);

@@ -71,8 +71,9 @@ impl BatchRows {
                 let allowed = 1.0 - LENGTH_TOLERANCE..=1.0 + LENGTH_TOLERANCE;
                 if !(allowed.contains(&length) || zeros && squares == 0.0) {
                     let problem = format!(
-                        "a row of a normalised model has length {length:.4} instead of 1, so it is not \
-                         used; update the driver or use another adapter"
+                        "the model returned a normalised vector with the length {length:.4} \
+                         instead of 1, so the vector is discarded; update the driver or use \
+                         another adapter"
                     );
                     return Err(Error::device_fault(adapter, problem));
                 }

@@ -105,8 +105,8 @@ impl Runtime {
     ) -> Result<BatchRows, Error> {
         if reopened != self.reopened {
             let adapter = self.executor.adapter().name.clone();
-            let problem = "another call opened the device again while a batch was running, so the \
-                 batch has no results"
+            let problem = "another call reopened the device while this batch was running, so the \
+                           batch has no results; run the texts again"
                 .to_owned();
             return Err(Error::DeviceLost { adapter, problem });
         }
@@ -142,7 +142,7 @@ impl Runtime {
             // Another call has opened the device again in the meantime.
             return Ok(());
         }
-        tracing::warn!(%loss, "opening the device again");
+        tracing::warn!(%loss, "the device was lost, so Vectile opens the device again");
         let executor = self.setup.open().await?;
         if executor.adapter().key() != self.executor.adapter().key() {
             return Err(loss);

@@ -292,7 +292,10 @@ fn check_options(options: &EmbedOptions) -> Result<(), Error> {
         [("truncate_dim", options.truncate_dim.is_some()), ("normalize", options.normalize)]
     {
         if given {
-            return Err(Error::option(option, "does not apply to sparse vectors; leave it out"));
+            return Err(Error::option(
+                option,
+                "does not apply to sparse vectors; leave the option out",
+            ));
         }
     }
     Ok(())
