@@ -42,8 +42,8 @@ impl Failure {
     #[cfg(not(feature = "bulk"))]
     pub fn without_bulk(path: &Path, files: &str) -> Self {
         Failure::User(format!(
-            "{}: this vectile was built without the feature `bulk`, which {files} need; build it with \
-             the default features: `cargo build --release`",
+            "{}: this vectile was built without the feature `bulk`, which {files} need; build \
+             vectile with the default features: `cargo build --release`",
             path.display()
         ))
     }

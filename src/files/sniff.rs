@@ -34,7 +34,7 @@ pub(crate) fn sniff(head: &[u8]) -> Option<&'static str> {
             b"\x89HDF",
             "is an HDF5 file (TensorFlow weights), not safetensors; use the model's model.safetensors",
         ),
-        (b"\x7fELF", "is a program, not a model file"),
+        (b"\x7fELF", "is a program, not a model file; download the file again"),
         (b"\xfd7zXZ", "is xz-compressed; unpack it with `unxz`"),
     ];
     if let Some((_, what)) = known.iter().find(|(magic, _)| head.starts_with(magic)) {

@@ -35,14 +35,17 @@ pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     };
     let mut size = [0; 8];
     if source.len() < 8 {
-        return Err(wrong(format!("has {} bytes; it is not a safetensors file", source.len())));
+        return Err(wrong(format!(
+            "has only {} bytes, so it is not a safetensors file; download the file again",
+            source.len()
+        )));
     }
     source.read_at(0, &mut size)?;
     let size = u64::from_le_bytes(size);
     if size > source.len() - 8 {
         return Err(wrong(format!(
             "is cut short or not safetensors: its header should take {size} bytes, but the file \
-             has {} bytes",
+             has {} bytes; download the file again",
             source.len()
         )));
     }
@@ -63,7 +66,8 @@ pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     let end = (8 + size).saturating_add(metadata.data_len() as u64);
     if end != source.len() {
         return Err(wrong(format!(
-            "has {} bytes, but its header describes {end}; it is cut short or has extra bytes",
+            "has {} bytes, but its header describes {end} bytes; the file is cut short or has \
+             extra bytes; download the file again",
             source.len()
         )));
     }

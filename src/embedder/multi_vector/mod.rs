@@ -211,10 +211,10 @@ impl MultiVectorEncoder {
         }];
         if let Some(QueryPadding { token, length, seen }) = padding {
             let token = self.runner.model.tokenizer.token(*token).unwrap_or_default();
-            let seen = if *seen { "seen" } else { "not seen" };
+            let attend = if *seen { "attend" } else { "do not attend" };
             parts.push(format!(
-                "queries padded to {length} tokens with {token:?}, which is {seen} by the other \
-                 tokens"
+                "queries padded to {length} tokens with {token:?}, to which the other tokens \
+                 {attend}"
             ));
         }
         if !left_out.is_empty() {

@@ -68,7 +68,8 @@ pub async fn verify(
         ));
     }
     if options.write_beside && model.adapter().is_cpu() {
-        let problem = "the CPU has no f16 activations, so it gives no verdict on them; use a GPU";
+        let problem = "the CPU has no f16 activations, so a run on the CPU gives no verdict on \
+                       f16; use a GPU";
         return Err(Error::option("write-verdict", problem));
     }
     let adapter = model.adapter().clone();

@@ -68,7 +68,7 @@ impl BesideFiles {
                         Error::config(
                             "added_tokens.json",
                             text,
-                            "has an id that is not a whole number",
+                            "has an id that is not a whole number; download the model again",
                         )
                     })?;
                     by_id.insert(id, AddedToken::from(text.clone(), special).normalized(!special));
