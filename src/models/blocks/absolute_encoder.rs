@@ -96,7 +96,7 @@ pub(in crate::models) fn check_options(config: &JsonFile) -> Result<(), Error> {
         if config.bool(field)? == Some(true) {
             return Err(config.unsupported(
                 field,
-                "supported: false, which makes the model a bidirectional encoder",
+                "only the value false is supported, because the model is a bidirectional encoder",
             ));
         }
     }
