@@ -25,7 +25,7 @@ fn max_seq_length_beyond_the_positions_is_cut_to_them() {
 fn max_seq_length_without_room_for_text() {
     Model::good()
         .file("sentence_bert_config.json", r#"{"max_seq_length": 2}"#)
-        .refused(Tokenizer, &["tokenizer.json", "cut to 2 tokens", "raise max_seq_length"]);
+        .refused(Tokenizer, &["tokenizer.json", "truncated to 2 tokens", "raise max_seq_length"]);
 }
 
 #[test]

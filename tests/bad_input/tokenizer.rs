@@ -247,7 +247,7 @@ fn template_with_an_id_beyond_the_table() {
 fn template_that_adds_a_million_tokens() {
     refused(
         |t| t["post_processor"]["special_tokens"]["[CLS]"]["ids"] = json!(vec![2; 1_000_000]),
-        &["1000001 special tokens", "cut to 130"],
+        &["1000001 special tokens", "truncated to 130"],
     );
 }
 
