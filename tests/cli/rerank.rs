@@ -45,7 +45,7 @@ fn lines_are_ranked_with_the_scores_of_the_reference() {
     assert_eq!(plain.lines().count(), 2, "{plain}");
     assert!(plain.lines().next().unwrap().ends_with(rows[0]["text"].as_str().unwrap()), "{plain}");
     let said = stderr(&output);
-    assert!(said.contains("precision: ") && said.contains("truncated (cut to"), "{said}");
+    assert!(said.contains("precision: ") && said.contains("truncated (to the"), "{said}");
 }
 
 #[test]
@@ -100,7 +100,10 @@ fn inspect_opens_models_of_every_kind() {
         (
             "multi_vector/stanford_bert",
             "--multi-vector",
-            ["Dense: 32 → 12, none", "padded to 24 tokens with \"[MASK]\", which is seen"],
+            [
+                "Dense: 32 → 12, none",
+                "padded to 24 tokens with \"[MASK]\", to which the other tokens attend",
+            ],
         ),
         (
             "multi_vector/bge_m3",

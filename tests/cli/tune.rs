@@ -22,7 +22,10 @@ fn a_software_adapter_has_one_variant() {
         return;
     }
     let cache = tempfile::tempdir().unwrap();
-    refuse(tune(cache.path(), &["--adapter", "llvmpipe"]), &["llvmpipe", "one variant"]);
+    refuse(
+        tune(cache.path(), &["--adapter", "llvmpipe"]),
+        &["llvmpipe", "only one matmul variant"],
+    );
 }
 
 #[test]
