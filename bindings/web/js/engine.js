@@ -33,6 +33,36 @@ async function start({ gpu, wasm: module } = {}) {
     await init({ module_or_path: module ?? new URL("./vectile_web_bg.wasm", import.meta.url) });
 }
 
+// The bytes of weights that are hashed at once, and after which the worker reads its messages.
+const PIECE = 4 << 20;
+
+// The SHA-256 of a model's weight files, in the order in which `vectile bench` hashes them: the transformer's files by
+// their names, and then those of the modules.
+async function weightsSha256(files, stopped) {
+    const depth = ({ name }) => (name.includes("/") ? 1 : 0);
+    const shards = new Set();
+    for (const { name, size, read } of files.filter(({ name }) => name.endsWith("model.safetensors.index.json"))) {
+        const listed = JSON.parse(new TextDecoder().decode(read(0, size))).weight_map;
+        for (const shard of Object.values(listed)) shards.add(name.replace("model.safetensors.index.json", shard));
+    }
+    // A directory may hold other files of this format too, which are no weights.
+    const weights = files.filter(({ name }) => shards.has(name) || /(^|\/)(model|colbert_linear|sparse_linear)\.safetensors$/.test(name));
+    weights.sort((a, b) => depth(a) - depth(b) || (a.name < b.name ? -1 : 1));
+    const hash = new wasm.Hash();
+    try {
+        for (const { size, read } of weights) {
+            for (let at = 0; at < size; at += PIECE) {
+                hash.update(read(at, Math.min(PIECE, size - at)));
+                await new Promise((done) => setTimeout(done));
+                if (stopped?.()) throw fault("aborted", "the call was stopped");
+            }
+        }
+        return hash.finish();
+    } finally {
+        hash.free();
+    }
+}
+
 const KINDS = ["Embedder", "Reranker", "SparseEncoder", "MultiVectorEncoder"];
 
 export class Engine {
@@ -71,7 +101,7 @@ export class Engine {
             for (const file of opened.files) file.release?.();
         }
         const id = ++this.#last;
-        this.#models.set(id, { model: loaded, close: opened.close });
+        this.#models.set(id, { model: loaded, files: opened.files, close: opened.close });
         return { id, about: JSON.parse(loaded.describe()) };
     }
 
@@ -80,6 +110,7 @@ export class Engine {
         const held = this.#models.get(id);
         if (!held) throw fault("option", "the model is closed");
         if (method === "inspect") return JSON.parse(await held.model.inspect());
+        if (method === "weightsSha256") return weightsSha256(held.files, stopped);
         const takesStop = ["embed", "predict", "encode"].includes(method);
         return held.model[method](...args, ...(takesStop ? [stopped] : []));
     }

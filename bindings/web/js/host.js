@@ -35,6 +35,7 @@ class InWorker {
 
     #send(type, args, { signal, onProgress } = {}) {
         const call = ++this.#last;
+        const stop = () => this.#worker.postMessage({ call, type: "abort" });
         return new Promise((resolve, reject) => {
             this.#calls.set(call, { resolve, reject, onProgress });
             try {
@@ -43,8 +44,8 @@ class InWorker {
                 this.#calls.delete(call);
                 reject(fault("option", `the arguments cannot be sent to the worker: ${error.message}`));
             }
-            signal?.addEventListener("abort", () => this.#worker.postMessage({ call, type: "abort" }), { once: true });
-        });
+            signal?.addEventListener("abort", stop, { once: true });
+        }).finally(() => signal?.removeEventListener("abort", stop));
     }
 
     adapters() {

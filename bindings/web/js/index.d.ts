@@ -125,8 +125,12 @@ declare class Model {
     readonly adapter: Adapter;
     readonly precision: Precision;
     readonly notes: string[];
+    /** The bytes that the model takes, and the maximum number of tokens in a batch. */
+    readonly memory: { weights: number; host_tables: number; loading: number; batch: number; batch_tokens: number };
     /** Describes the model, its tensors and the kernels that it runs. */
     inspect(): Promise<Record<string, unknown>>;
+    /** The SHA-256 of the weight files, in hexadecimal digits. All bytes of the weights are read. */
+    weightsSha256(options?: { signal?: AbortSignal }): Promise<string>;
     /** Frees the model's memory. */
     close(): Promise<void>;
 }

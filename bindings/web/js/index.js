@@ -78,6 +78,11 @@ class Model {
         return this._call("inspect", []);
     }
 
+    // The SHA-256 of the weights, which identifies the checkpoint.
+    weightsSha256({ signal } = {}) {
+        return this._call("weightsSha256", [], signal);
+    }
+
     // Frees the model's memory.
     async close() {
         await this.#host.close(this.#id);

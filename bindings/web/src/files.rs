@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use js_sys::{Function, Uint8Array};
+use sha2::{Digest, Sha256};
 use vectile::{ModelFiles, ReadAt};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
@@ -34,6 +35,30 @@ impl Files {
     /// The files as the library takes them.
     pub fn into_model(self) -> Result<ModelFiles, JsValue> {
         ModelFiles::from_sources(self.label, self.files).map_err(error::of)
+    }
+}
+
+/// A SHA-256 of bytes that arrive in pieces. Browsers compute one only of bytes that are in memory as a whole.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Hash(Sha256);
+
+#[wasm_bindgen]
+impl Hash {
+    /// A digest of no bytes.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Hash {
+        Hash::default()
+    }
+
+    /// Adds the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Returns the digest in hexadecimal digits, and starts again.
+    pub fn finish(&mut self) -> String {
+        self.0.finalize_reset().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
