@@ -58,6 +58,7 @@ build() {
     rm -rf "$ROOT/dist/site"
     cp -R "$CRATE/site" "$ROOT/dist/site"
     cp -R "$OUT" "$ROOT/dist/site/vectile"
+    cp "$ROOT/examples/collection.txt" "$ROOT/dist/site/texts.txt"
     local packed bytes
     packed=$(cd "$OUT" && npm pack --silent --pack-destination "$ROOT/dist")
     bytes=$(wc -c <"dist/$packed")
@@ -84,6 +85,7 @@ run_tests() {
     # `node --test` would start each file as another process, outside the driver's loader.
     in_lavapipe "$(command -v node)" --test-reporter=spec "$CRATE/tests/node.test.mjs"
     in_lavapipe "$(command -v node)" --test-reporter=spec "$CRATE/tests/families.test.mjs"
+    in_lavapipe "$(command -v node)" --test-reporter=spec "$CRATE/tests/bench.test.mjs"
     if ensure_chromium; then
         say "the npm package in Chromium"
         node --test-reporter=spec "$CRATE/tests/browser.test.mjs"

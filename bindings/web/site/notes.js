@@ -17,9 +17,14 @@ function count(noun, number) {
     return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-async function load() {
+async function load(event) {
+    event.preventDefault();
+    if ($("load").disabled) return;
     $("load").disabled = true;
+    // Notes that are being added were asked for from the model that is loaded.
+    await busy;
     $("progress").hidden = false;
+    $("work").inert = true;
     try {
         await embedder?.close();
         embedder = null;
@@ -29,11 +34,12 @@ async function load() {
         };
         embedder = await Embedder.load($("model").value.trim(), { onProgress });
         say(`Ready on ${embedder.adapter.name || embedder.adapter.backend}: ${embedder.precision}`);
-        $("work").hidden = false;
+        $("work").hidden = $("work").inert = false;
         const again = notes.splice(0);
         if (again.length > 0) await add(again.map(({ text, from }) => ({ text, from })));
         $("text").focus();
     } catch (error) {
+        $("work").hidden = true;
         say(error.message, true);
     }
     $("progress").hidden = true;
@@ -57,12 +63,14 @@ function add(parts) {
                 const rows = await embedder.embed(some.map(({ text }) => text), { as: "document" });
                 some.forEach((note, index) => notes.push({ ...note, row: rows.row(index) }));
                 $("count").textContent = count("note", notes.length);
-                say(`Embedded ${at + some.length} of ${count("note", parts.length)} in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+                say(`Embedded ${at + some.length} of ${count("note", parts.length)}…`);
             }
+            const took = performance.now() - started;
+            say(`Embedded ${count("note", parts.length)} in ${took < 1000 ? `${took.toFixed(0)} ms` : `${(took / 1000).toFixed(1)} s`}.`);
         } catch (error) {
             say(error.message, true);
         }
-        $("export").disabled = notes.length === 0;
+        $("export").disabled = $("clear").disabled = notes.length === 0;
         await search();
     });
     return busy;
@@ -83,8 +91,10 @@ async function search() {
             ...found.map(({ index, score }) => {
                 const [item, number, body, text, from] = ["li", "span", "div", "div", "div"].map((tag) => document.createElement(tag));
                 number.className = "score";
+                number.title = `${embedder.similarityName} similarity`;
                 number.textContent = score.toFixed(3);
                 text.textContent = notes[index].text.slice(0, 600);
+                text.className = "text";
                 from.className = "from";
                 from.textContent = notes[index].from;
                 body.append(text, from);
@@ -104,14 +114,22 @@ async function read(files) {
     await add(parts);
 }
 
-$("load").addEventListener("click", load);
-$("model").addEventListener("keydown", (event) => event.key === "Enter" && load());
+$("open").addEventListener("submit", load);
 $("add").addEventListener("click", () => {
     const parts = split($("text").value, "typed");
     $("text").value = "";
     if (parts.length > 0) add(parts);
 });
 $("query").addEventListener("input", search);
+$("clear").addEventListener("click", () => {
+    busy = busy.then(() => {
+        notes.length = 0;
+        $("count").textContent = "";
+        $("export").disabled = $("clear").disabled = true;
+        say("All notes are removed.");
+        return search();
+    });
+});
 $("pick").addEventListener("click", () => $("files").click());
 $("files").addEventListener("change", () => read($("files").files));
 for (const name of ["dragover", "dragleave", "drop"]) {
