@@ -3,12 +3,12 @@
 //     VECTILE_WEB_PACKAGE=dist/web VECTILE_CLIENTS=DIR VECTILE_TEST_MODEL=DIR node --test bindings/web/tests/browser.test.mjs
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
-import { FIXTURES, MODEL, PACKAGE, distance, packageOf, tensor, texts } from "./support.mjs";
+import { FIXTURES, MODEL, PACKAGE, compareReports, distance, packageOf, tensor, texts } from "./support.mjs";
 import { serve } from "./server.mjs";
 
 const playwright = await packageOf(join(process.env.VECTILE_CLIENTS ?? ".", "node"), "playwright-core");
@@ -189,6 +189,18 @@ test("the page's thread stays free while a model runs", async () => {
     assert.ok(longest < 1000, `${longest} ms`);
 });
 
+// A page fits its width in both themes. VECTILE_SCREENSHOTS names a directory for pictures.
+async function looks(page, name) {
+    for (const width of [1280, 390, 320]) {
+        for (const scheme of ["light", "dark"]) {
+            await page.setViewportSize({ width, height: 800 });
+            await page.emulateMedia({ colorScheme: scheme });
+            assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${name} is wider than ${width}`);
+            if (process.env.VECTILE_SCREENSHOTS) await page.screenshot({ path: join(process.env.VECTILE_SCREENSHOTS, `${name}-${width}-${scheme}.png`), fullPage: true });
+        }
+    }
+}
+
 test("the page that searches notes", async () => {
     const notes = await context.newPage();
     const problems = [];
@@ -211,12 +223,70 @@ test("the page that searches notes", async () => {
     const [download] = await Promise.all([notes.waitForEvent("download"), notes.click("#export")]);
     assert.equal(download.suggestedFilename(), "notes.jsonl");
     assert.deepEqual(new Set(asked.filter((origin) => origin.startsWith("http"))), new Set([server.url]));
-    for (const [width, scheme] of [[1280, "light"], [390, "dark"]]) {
-        await notes.setViewportSize({ width, height: 800 });
-        await notes.emulateMedia({ colorScheme: scheme });
-        assert.ok(await notes.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `the page is wider than ${width}`);
-        if (process.env.VECTILE_SCREENSHOTS) await notes.screenshot({ path: join(process.env.VECTILE_SCREENSHOTS, `notes-${width}-${scheme}.png`) });
-    }
+    await looks(notes, "notes");
     assert.deepEqual(problems, []);
     await notes.close();
+});
+
+test("the page that compares precisions", { timeout: 900_000 }, async (t) => {
+    const lab = await context.newPage();
+    const problems = [];
+    lab.on("pageerror", (error) => problems.push(String(error)));
+    const asked = [];
+    lab.on("request", (request) => asked.push(new URL(request.url()).origin));
+    const status = (pattern, timeout = 600_000) => lab.waitForFunction((source) => new RegExp(source).test(document.getElementById("status").textContent), pattern, { timeout });
+    await lab.goto(`${server.url}/site/lab.html?model=${encodeURIComponent(`${server.url}/fixtures/nothing/`)}`);
+    await lab.waitForSelector("#run:not([disabled])");
+    // SwiftShader has no f16, and the page says so before anything runs.
+    assert.match(await lab.textContent("#machine"), /swiftshader.*f16 cannot run here.*software/is);
+    await lab.press("#model", "Enter");
+    await lab.waitForSelector("#status.error");
+    assert.match(await lab.textContent("#status"), /has no config\.json/);
+
+    await lab.fill("#model", `${server.url}/fixtures/bert_mean_norm/`);
+    await lab.check('input[value="pasted"]');
+    await lab.click("#run");
+    await lab.waitForSelector("#status.error");
+    assert.match(await lab.textContent("#status"), /There are no texts/);
+    await lab.fill("#text", Array.from({ length: 16 }, (_, at) => `Text ${at} is about the weather of day ${at * 7}, and nothing else.`).join("\n"));
+    await lab.uncheck("#run-packed_bf16");
+    await lab.click("#run");
+    await status("^Loading");
+    await lab.click("#stop");
+    await status("^Stopped before the first round");
+    assert.ok(await lab.isHidden("#results"));
+
+    await lab.evaluate(() => {
+        let last = performance.now();
+        window.longest = 0;
+        setInterval(() => {
+            const now = performance.now();
+            window.longest = Math.max(window.longest, now - last);
+            last = now;
+        }, 20);
+    });
+    await lab.press("#model", "Enter");
+    await status("^Done: 3 rounds");
+    const longest = await lab.evaluate(() => window.longest);
+    t.diagnostic(`longest pause of the page: ${longest.toFixed(0)} ms`);
+    assert.ok(longest < 1000, `${longest} ms`);
+    const said = `${await lab.textContent("#headline")} ${await lab.textContent("#verdict")}`;
+    t.diagnostic(said);
+    assert.match(said, /^f16 cannot run here/);
+    assert.match(said, /(is the fastest|has the highest median speed).* on your texts/);
+    const rows = await lab.locator("figure").first().locator("tbody tr").allTextContents();
+    assert.deepEqual(rows.map((row) => /^(f32|packed f16|CPU)[\d.,]+/.exec(row)?.[1]), ["f32", "packed f16", "CPU"], JSON.stringify(rows));
+    assert.equal(await lab.locator("figure svg").count(), 3);
+    assert.equal(await lab.locator("figure").first().locator("circle").count(), 9);
+    const [download] = await Promise.all([lab.waitForEvent("download"), lab.click("#save")]);
+    const report = JSON.parse(readFileSync(await download.path(), "utf8"));
+    assert.equal(report.schema, "vectile-bench/1");
+    assert.deepEqual(report.adapters.map(({ precisions, refused }) => [precisions.map(({ name }) => name), refused.map(({ precision }) => precision)]), [[["f32", "packed_f16"], ["f16"]], [["f32"], []]]);
+    const [, packed] = report.adapters[0].precisions;
+    assert.ok(packed.accuracy.max_abs > 0 && packed.accuracy.max_abs < 5e-3 && packed.accuracy.min_cosine > 0.999, JSON.stringify(packed.accuracy));
+    compareReports(t, report);
+    assert.deepEqual(new Set(asked.filter((origin) => origin.startsWith("http"))), new Set([server.url]));
+    await looks(lab, "lab");
+    assert.deepEqual(problems, []);
+    await lab.close();
 });

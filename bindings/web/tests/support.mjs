@@ -1,7 +1,10 @@
 // What the tests share: the package under test, the fixtures, and distances.
 
-import { readFileSync } from "node:fs";
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
@@ -62,4 +65,21 @@ export function distance(got, expected, dimension) {
         if (!(cosine >= minCosine)) minCosine = cosine;
     }
     return { maxAbs, minCosine };
+}
+
+// Lets `vectile bench --compare` read a report. The program is VECTILE_PROGRAM, or one that is built in this checkout.
+export function compareReports(t, report) {
+    const built = ["release", "debug"].map((profile) => join(ROOT, "target", profile, "vectile"));
+    const program = [process.env.VECTILE_PROGRAM, ...built].find((path) => path && existsSync(path));
+    if (!program) return t.diagnostic("SKIPPED: `vectile bench --compare` (no program is built; VECTILE_PROGRAM names one)");
+    const directory = mkdtempSync(join(tmpdir(), "vectile-reports-"));
+    try {
+        const files = ["one.json", "two.json"].map((name) => join(directory, name));
+        for (const file of files) writeFileSync(file, JSON.stringify(report));
+        const { status, stdout, stderr } = spawnSync(program, ["bench", "--compare", ...files], { encoding: "utf8" });
+        assert.equal(status, 0, stderr);
+        for (const { precisions } of report.adapters) for (const { name } of precisions) assert.match(stdout, new RegExp(`^${name}, `, "m"));
+    } finally {
+        rmSync(directory, { recursive: true });
+    }
 }
