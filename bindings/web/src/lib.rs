@@ -1,5 +1,5 @@
-//! The library for JavaScript. This crate converts values and has no logic of its own: `js/` has the package's
-//! interface, and the crate `vectile` computes.
+//! The library for JavaScript. This crate only converts values. `js/` has the package's interface, and the crate
+//! `vectile` computes.
 
 mod embedder;
 mod error;
