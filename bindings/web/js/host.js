@@ -4,12 +4,13 @@ import { fault, unpack } from "./errors.js";
 import { inNode } from "./sources.js";
 
 function newWorker() {
-    const url = new URL("./worker.js", import.meta.url);
-    if (typeof location === "undefined" || url.origin === location.origin || url.protocol === "blob:") {
+    const here = new URL(import.meta.url);
+    if (typeof location === "undefined" || here.origin === location.origin || here.protocol === "blob:") {
+        // Bundlers look for this form. They would inline the file as data if its URL were made elsewhere.
         return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "vectile" });
     }
     // Browsers start no worker from another site, but a worker may import a module from one.
-    const text = `import ${JSON.stringify(url.href)};`;
+    const text = `import ${JSON.stringify(new URL("worker.js", here).href)};`;
     return new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })), { type: "module", name: "vectile" });
 }
 

@@ -133,6 +133,8 @@ async function load(model, precision, { signal, onProgress, from, until }) {
         adapter: precision.cpu ? "cpu" : "webgpu",
         signal,
         onProgress(progress) {
+            // The worker ends a load that was stopped only after its shaders.
+            if (signal.aborted) return;
             // A download is not a part of the load.
             if (progress.stage === "download") started = performance.now();
             onProgress(progress);

@@ -5,7 +5,7 @@ import { Bench, CPU, PRECISIONS } from "./bench.js";
 import { machine } from "./machine.js";
 import { number } from "./number.js";
 import { powers, strips } from "./plots.js";
-import { power, sized, spread, times, verdict } from "./verdict.js";
+import { floor, power, sized, spread, times, verdict } from "./verdict.js";
 
 const $ = (id) => document.getElementById(id);
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
@@ -64,12 +64,12 @@ function accuracyBlock() {
     const entrants = bench.entrants.filter(({ accuracy }) => accuracy);
     const rows = entrants.map((entrant, at) => {
         const { max_abs, min_cosine, top10_overlap } = entrant.accuracy;
-        return at === 0 ? [entrant, "0", "1", "100%"] : [entrant, power(max_abs), min_cosine.toFixed(8), `${(top10_overlap * 100).toFixed(1)}%`];
+        return at === 0 ? [entrant, "0", "1", "100%"] : [entrant, power(max_abs), floor(min_cosine), `${(top10_overlap * 100).toFixed(1)}%`];
     });
     const series = entrants.slice(1).map((entrant) => ({ title: entrant.title, color: color(entrant), value: entrant.accuracy.max_abs }));
     const label = `Largest difference from f32: ${series.map(({ title, value }) => `${title} ${power(value)}`).join(", ")}`;
     const plot = series.length > 0 ? powers(series, label) : null;
-    return block(`Accuracy against ${bench.entrants[0].title}`, plot, table(["", "largest difference", "smallest cosine", "same neighbours"], rows), `Over ${entrants[0].accuracy.texts} texts. Neighbours are the ten nearest texts of each text.`);
+    return block(`Accuracy against ${bench.entrants[0].title}`, plot, table(["", "largest difference", "cosine, at least", "neighbours"], rows), `Over ${entrants[0].accuracy.texts} texts. Neighbours: the share of the ten nearest texts of each text that is the same.`);
 }
 
 function show() {

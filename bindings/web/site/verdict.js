@@ -5,12 +5,14 @@ import { number } from "./number.js";
 // Vectors whose smallest cosine with f32 is above this are called right: the order of search results hardly depends on them.
 const EXACT = 0.999;
 
-export const times = (ratio) => `${ratio.median.toFixed(2)}×`;
-export const spread = (ratio) => `${ratio.low.toFixed(2)}–${ratio.high.toFixed(2)}`;
+// Ratios have two decimals, and small ones two digits.
+const short = (value) => value.toFixed(value < 0.1 ? 3 : 2);
+export const times = (ratio) => `${short(ratio.median)}×`;
+export const spread = (ratio) => `${short(ratio.low)}–${short(ratio.high)}`;
 export const power = (value) => (value === 0 ? "0" : value.toExponential(1).replace(/e([+-])(\d+)/, (_, sign, digits) => ` × 10${sign === "-" ? "⁻" : ""}${[...digits].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")}`));
 
 // A cosine rounded down to its first digits that are not 9, so that "at least" holds.
-function floor(cosine) {
+export function floor(cosine) {
     const away = 1 - cosine;
     if (away <= 1e-12) return "1";
     const digits = Math.min(12, Math.max(2, Math.ceil(-Math.log10(away))));
@@ -45,7 +47,7 @@ function answer(f16, cell, texts, on) {
     const { overall } = cell;
     const exact = f16.accuracy.min_cosine >= EXACT;
     const speed = speedOf(cell);
-    const short = {
+    const found = {
         faster: `f16 is ${times(overall)} as fast as f32 here`,
         slower: `f16 is slower than f32 here, at ${times(overall)} its speed`,
         unclear: "f16 is neither clearly faster nor slower than f32 here",
@@ -54,7 +56,7 @@ function answer(f16, cell, texts, on) {
     const yes = { faster: exact ? "Yes: " : "Faster, but not exact: ", slower: "No: ", unclear: "No: ", unknown: "" }[speed];
     const neighbours = (f16.accuracy.top10_overlap * 100).toFixed(1);
     return {
-        headline: `${yes}${short}, and its vectors are ${exact ? "right" : "visibly different"}.`,
+        headline: `${yes}${found}, and its vectors are ${exact ? "right" : "visibly different"}.`,
         sentences: [
             `On ${on}, f16 has ${times(overall)} (${spread(overall)}) the speed of f32 on ${texts}; ${accuracyOf(f16)}.`,
             `Of the ten nearest texts of each text, ${neighbours}% are the same as in f32.`,

@@ -228,13 +228,13 @@ test("the page that searches notes", async () => {
     await notes.close();
 });
 
-test("the page that compares precisions", { timeout: 900_000 }, async (t) => {
+test("the page that compares precisions", { timeout: 600_000 }, async (t) => {
     const lab = await context.newPage();
     const problems = [];
     lab.on("pageerror", (error) => problems.push(String(error)));
     const asked = [];
     lab.on("request", (request) => asked.push(new URL(request.url()).origin));
-    const status = (pattern, timeout = 600_000) => lab.waitForFunction((source) => new RegExp(source).test(document.getElementById("status").textContent), pattern, { timeout });
+    const status = (pattern, timeout = 300_000) => lab.waitForFunction((source) => new RegExp(source).test(document.getElementById("status").textContent), pattern, { timeout });
     await lab.goto(`${server.url}/site/lab.html?model=${encodeURIComponent(`${server.url}/fixtures/nothing/`)}`);
     await lab.waitForSelector("#run:not([disabled])");
     // SwiftShader has no f16, and the page says so before anything runs.
