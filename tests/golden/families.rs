@@ -54,8 +54,11 @@ fn one_of_each_architecture() -> Vec<Family> {
 
 fn families() -> Vec<Family> {
     let only = std::env::var("VECTILE_FAMILY").unwrap_or_default();
-    let names = directories("families", "", 13).into_iter().filter(|name| name.contains(&only));
+    let mut names = directories("families", "", 13);
+    names.retain(|name| name.contains(&only));
+    assert!(!names.is_empty(), "VECTILE_FAMILY: no family's name contains {only:?}");
     names
+        .into_iter()
         .map(|name| {
             let directory = fixture("families").join(&name);
             let about: Value = read_json(&directory.join("fixture.json"));

@@ -21,8 +21,11 @@ fn fixtures() -> Vec<Fixture> {
 }
 
 fn fixtures_of(only: &str) -> Vec<Fixture> {
-    let names = directories("rerankers", "", 20).into_iter().filter(|name| name.contains(only));
+    let mut names = directories("rerankers", "", 20);
+    names.retain(|name| name.contains(only));
+    assert!(!names.is_empty(), "VECTILE_FAMILY: no reranker's name contains {only:?}");
     names
+        .into_iter()
         .map(|name| {
             let directory = fixture("rerankers").join(&name);
             let pairs = read_json(&directory.join("pairs.json"));
