@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use vectile::{
-    EmbedOptions, Embedder, Error, OnTooLong, RerankOptions, Reranker, TextModel, block_on,
+    AdapterChoice, EmbedOptions, Embedder, Error, OnTooLong, RerankOptions, Reranker, TextModel,
+    block_on,
 };
 
 use crate::support::{build, model_files};
@@ -13,6 +14,17 @@ const TEXTS: [&str; 4] = ["A cat sat on the roof.", "", "The dog ran.", "Where i
 fn embedder(name: &str) -> Option<Embedder> {
     // A batch holds one or two texts, so that a call has several batches.
     build(Embedder::builder(model_files(name)).batch_tokens(8))
+}
+
+#[test]
+fn the_number_of_threads_reaches_the_cpu() {
+    // At least one of these numbers is not the default.
+    for (threads, expected) in [(1, "1 thread, "), (3, "3 threads, ")] {
+        let builder = Embedder::builder(model_files("bert_mean_norm")).threads(threads);
+        let embedder = block_on(builder.adapter(AdapterChoice::Cpu).build()).unwrap();
+        let about = &embedder.adapter().driver_info;
+        assert!(about.starts_with(expected), "{about}");
+    }
 }
 
 #[test]

@@ -359,6 +359,7 @@ impl<M> ModelBuilder<M> {
     pub(in crate::embedder) fn device_setup(&self) -> DeviceSetup {
         DeviceSetup {
             disabled: self.disabled.clone(),
+            threads: self.threads,
             max_binding_bytes: self.max_binding_bytes,
             max_memory: self.max_memory,
             gpu_kernels: self.gpu_kernels,
