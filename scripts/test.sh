@@ -160,9 +160,14 @@ else
     skipped="${skipped:+$skipped; }the Python package (there is no python3)"
 fi
 
-# The npm package takes minutes to build, so this script only compiles its crate, and only with a compiler that is there.
-if [ -d "$CROSS_DIR/usr/lib/rustlib/wasm32-unknown-unknown/lib" ] ||
-    { have rustup && rustup target list --installed | grep -qx wasm32-unknown-unknown; }; then
+# has_std TARGET: succeeds if a compiler with the standard library for TARGET is present. Unpacking a compiler and building
+# its libraries would take minutes, so the next steps run only on machines where `scripts/windows.sh` or `scripts/web.sh`
+# has already done it, or where rustup has the target.
+has_std() {
+    [ -d "$CROSS_DIR/usr/lib/rustlib/$1/lib" ] || { have rustup && rustup target list --installed | grep -qx "$1"; }
+}
+
+if has_std wasm32-unknown-unknown; then
     step "wasm32: the library and the crate of the npm package" scripts/web.sh check
 else
     skipped="${skipped:+$skipped; }wasm32 (the compiler has no standard library for it)"
@@ -170,23 +175,17 @@ fi
 skipped="${skipped:+$skipped; }the npm package in Node and in Chromium (run scripts/web.sh)"
 
 # Linux cannot link or run a program for macOS, so this step only checks it.
-current="setting up a compiler for macOS"
-if [ "$(uname -s)" != Linux ]; then
-    skipped="${skipped:+$skipped; }the checks for macOS and Windows (they need Linux)"
-elif ensure_target "$MACOS_TARGET"; then
+if [ "$(uname -s)" = Linux ] && has_std "$MACOS_TARGET"; then
     step "cargo check for macOS" cross "$MACOS_TARGET" cargo check "${QUICK_BUILD[@]}" --target "$MACOS_TARGET"
 else
-    skipped="${skipped:+$skipped; }the check for macOS (a compiler for it could not be set up)"
+    skipped="${skipped:+$skipped; }the check for macOS (the compiler has no standard library for it)"
 fi
 
 # `scripts/windows.sh` without --short also tests Parquet, Arrow and the Hub's client, and takes 15 minutes more.
-current="setting up a compiler for Windows, and Wine"
-if [ "$(uname -s)" = Linux ]; then
-    if ensure_windows_linker && ensure_target "$WINDOWS_TARGET" && ensure_wine; then
-        step "the Windows program under Wine" scripts/windows.sh --short
-    else
-        skipped="${skipped:+$skipped; }the Windows program (its compiler or Wine could not be set up)"
-    fi
+if [ "$(uname -s)" = Linux ] && has_std "$WINDOWS_TARGET" && ensure_windows_linker && ensure_wine; then
+    step "the Windows program under Wine" scripts/windows.sh --short
+else
+    skipped="${skipped:+$skipped; }the Windows program under Wine (run scripts/windows.sh)"
 fi
 
 step "benches, each once" cargo test --locked --all-features --benches
