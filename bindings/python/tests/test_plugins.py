@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import numpy
@@ -140,3 +144,42 @@ def test_daft_embeds_a_column(rows: Any) -> None:
     assert found[1] is None and len(found[0]) == rows.shape[1]
     with pytest.raises(ValueError, match="input 1 is null"):
         frame.with_column("embedding", embed_text(frame["text"], MODEL)).to_pydict()
+
+
+#: Writes the process's id to a file at each load of a model. Python runs a module of this name at the start of a process.
+COUNT_LOADS = """
+import os
+import vectile
+load = vectile.SentenceTransformer._load
+def counted(self):
+    with open(os.environ["VECTILE_LOADS"], "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    load(self)
+vectile.SentenceTransformer._load = counted
+"""
+
+EMBED_WITH_DAFT = """
+import sys
+import daft
+from vectile.daft import embed_text
+frame = daft.from_pydict({"text": ["a cat", "the dog"] * 300})
+column = embed_text(frame["text"], sys.argv[1], workers=int(sys.argv[2]), batch_size=7)
+assert frame.with_column("embedding", column).count_rows() == 600
+frame.with_column("embedding", column).to_pydict()
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_daft_loads_the_model_once_in_a_process(workers: int, tmp_path: pathlib.Path) -> None:
+    require("daft", "pyarrow")
+    (tmp_path / "sitecustomize.py").write_text(COUNT_LOADS)
+    loads = tmp_path / "loads"
+    path = os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    environment = {**os.environ, "PYTHONPATH": path, "VECTILE_LOADS": str(loads)}
+    command = [sys.executable, "-c", EMBED_WITH_DAFT, MODEL, str(workers)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    processes = loads.read_text().split()
+    # Daft's own process loads the model to learn the width of the column. Daft need not give work to every worker.
+    expected = {1} if workers == 1 else {2, 3}
+    assert len(processes) == len(set(processes)) and len(processes) in expected, processes
