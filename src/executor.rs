@@ -25,7 +25,8 @@ use crate::kernels::KernelPlan;
 // default recursion limit.
 #[allow(
     clippy::large_enum_variant,
-    reason = "a model has only one executor, so the size of the executor does not matter"
+    reason = "a model has only one executor, so the memory of the unused part of the enum does not \
+              matter"
 )]
 #[derive(Debug)]
 pub enum Executor {

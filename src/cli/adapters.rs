@@ -52,16 +52,18 @@ fn examine(adapter: AdapterSummary) -> AdapterReport {
             verdict: match verdict {
                 ShaderF16::Passed => "yes, self-test passed",
                 ShaderF16::Absent => "no",
-                ShaderF16::NoShaders => "none: the CPU runs no shaders",
+                ShaderF16::NoShaders => "no, because the CPU runs no shaders",
                 ShaderF16::Disabled => "disabled",
-                ShaderF16::FailedSelfTest => "not used: the self-test FAILED (wrong answers)",
+                ShaderF16::FailedSelfTest => {
+                    "not used, because it FAILED its self-test (wrong results)"
+                }
             }
             .to_owned(),
         },
         Err(error) => AdapterReport {
             adapter,
             shader_f16_verdict: serde_json::Value::String(error.to_string()),
-            verdict: format!("unknown: the self-test did not run: {error}"),
+            verdict: format!("unknown, because the self-test did not run: {error}"),
         },
     }
 }
@@ -95,7 +97,7 @@ fn describe(report: &AdapterReport) -> String {
         (
             "workgroup",
             format!(
-                "up to {} invocations, which share up to {} of memory",
+                "up to {} invocations with up to {} of shared memory",
                 adapter.workgroup_invocations,
                 BinaryBytes(u64::from(adapter.workgroup_memory_bytes))
             ),

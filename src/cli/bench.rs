@@ -27,8 +27,9 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
     let files = model::find(name, args.revision.as_deref())?;
     // The files are written at the end, so Ctrl-C leaves no incomplete file behind.
-    let _interrupt =
-        Interrupt::watch_with_outcome("before the report was complete; no file was written");
+    let _interrupt = Interrupt::watch_with_outcome(
+        "interrupted before the report was complete; no file was written",
+    );
     if cfg!(debug_assertions) && !args.quiet {
         note(format_args!(
             "this is a debug build, so the times of the host are not meaningful; build with --release"

@@ -13,8 +13,12 @@ pub fn table(report: &Report) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
-        "{} ({}) · vectile {} · {} · measured in {:.0} s",
-        report.model.name, report.model.model_type, report.vectile, report.date, report.wall_s
+        "{model} ({model_type}) · vectile {version} · {date} · measured in {seconds:.0} s",
+        model = report.model.name,
+        model_type = report.model.model_type,
+        version = report.vectile,
+        date = report.date,
+        seconds = report.wall_s
     );
     for adapter in &report.adapters {
         out.push('\n');

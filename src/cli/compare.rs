@@ -74,7 +74,8 @@ fn text(comparison: &Comparison) -> String {
     }
     let _ = writeln!(
         out,
-        "2.00× means twice as good as in {}; parentheses hold the minimum and maximum over all pairs of rounds",
+        "A ratio of 2.00× means twice as good as in {}. The minimum and maximum over all pairs of \
+         rounds are in parentheses.",
         comparison.runs[0]
     );
     out

@@ -19,7 +19,7 @@ pub enum Failure {
     CheckFailed(String),
     /// The program that reads stdout has closed the pipe. This is not an error: `vectile … | head` ends quietly.
     ClosedPipe,
-    /// Ctrl-C or a signal ended the command. The text says how much work was done until then.
+    /// Ctrl-C or a signal ended the command. The message says how much work was done until then.
     Interrupted(String),
 }
 
@@ -88,9 +88,9 @@ impl fmt::Display for Failure {
             Failure::Library(error) => error.fmt(f),
             Failure::User(sentence)
             | Failure::Internal(sentence)
-            | Failure::CheckFailed(sentence) => f.write_str(sentence),
+            | Failure::CheckFailed(sentence)
+            | Failure::Interrupted(sentence) => f.write_str(sentence),
             Failure::ClosedPipe => f.write_str("stdout was closed"),
-            Failure::Interrupted(progress) => write!(f, "interrupted {progress}"),
         }
     }
 }

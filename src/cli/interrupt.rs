@@ -20,7 +20,7 @@ struct State {
     busy: AtomicBool,
     /// The number of finished texts.
     done: AtomicU64,
-    /// The end of the message that begins with "interrupted", for commands that do not count texts.
+    /// The message about an interruption, for commands that do not count texts.
     outcome: OnceLock<&'static str>,
     /// A file or directory to remove if the process is ended at once.
     unfinished: Mutex<Option<PathBuf>>,
@@ -54,8 +54,8 @@ impl Interrupt {
         interrupt
     }
 
-    /// Watches for Ctrl-C like [`Interrupt::watch`], in a command that does not count texts. `outcome` is the end of
-    /// the message that begins with "interrupted".
+    /// Watches for Ctrl-C like [`Interrupt::watch`], in a command that does not count texts. `outcome` is the
+    /// message about an interruption.
     pub fn watch_with_outcome(outcome: &'static str) -> Self {
         let interrupt = Interrupt::watch();
         interrupt.0.outcome.get_or_init(|| outcome);
@@ -105,7 +105,7 @@ impl Interrupt {
             Some(_) => "; no file was written",
             None => "",
         };
-        Failure::Interrupted(format!("after {texts} texts{outcome}"))
+        Failure::Interrupted(format!("interrupted after {texts} texts{outcome}"))
     }
 
     fn unfinished(&self) -> MutexGuard<'_, Option<PathBuf>> {

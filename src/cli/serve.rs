@@ -42,7 +42,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     match server.run(load, ready)? {
         Ended { abandoned: 0 } => Ok(()),
         Ended { abandoned } => Err(Failure::Interrupted(format!(
-            "with {abandoned} requests unanswered, because the {} seconds that --drain allows had \
+            "stopped with {abandoned} unanswered requests, because the {} seconds of --drain had \
              passed",
             args.drain.as_secs_f64()
         ))),

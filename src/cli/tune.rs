@@ -32,7 +32,7 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
                 builder = builder.gpu_kernels();
             }
             let _interrupt = Interrupt::watch_with_outcome(
-                "before all kernel variants were timed; nothing was cached",
+                "interrupted before all kernel variants were timed; nothing was cached",
             );
             let found = block_on(tune(builder, &options, steps))?;
             (to_json(&found)?, describe(&found))
@@ -49,7 +49,8 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
                 half_fallback: args.run.half_fallback,
                 activations: args.run.activations,
             };
-            let _interrupt = Interrupt::watch_with_outcome("before all kernel variants were timed");
+            let _interrupt =
+                Interrupt::watch_with_outcome("interrupted before all kernel variants were timed");
             let found = block_on(tune_adapter(&adapter, dtype, &options, steps))?;
             let text: Vec<String> = found.iter().map(describe).collect();
             (to_json(&found)?, text.join("\n"))
@@ -66,7 +67,7 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
 
 fn describe(found: &Tuning) -> String {
     let mut out = String::new();
-    let clock = match found.timestamps {
+    let how_timed = match found.timestamps {
         true => "times are measured on the GPU",
         false => {
             "times are measured on the host over whole runs, because the adapter has no timestamps"
@@ -75,7 +76,7 @@ fn describe(found: &Tuning) -> String {
     // Writing to a string does not fail.
     let _ = writeln!(out, "adapter      {}", found.adapter);
     let (weights, activations) = (found.weights, found.activations);
-    let _ = writeln!(out, "precision    {weights} weights, {activations} activations; {clock}");
+    let _ = writeln!(out, "precision    {weights} weights, {activations} activations; {how_timed}");
     for problem in &found.left_out {
         let _ = writeln!(out, "left out     {problem}");
     }

@@ -124,7 +124,7 @@ impl ModelConfig {
             "Transformer" => {}
             "StaticEmbedding" => return Self::load_static(files, &prefix, rest, notes),
             other => {
-                let supported = "supported: Transformer or StaticEmbedding as the first module";
+                let supported = "the first module must be a Transformer or a StaticEmbedding";
                 return Err(Error::unsupported(MODULES, "[0].type", other, supported));
             }
         }
@@ -310,7 +310,8 @@ impl ModelConfig {
 
     fn apply_options(&mut self, options: &JsonFile) -> Result<(), Error> {
         if options.str("model_type")?.is_some_and(|kind| kind != "SentenceTransformer") {
-            let supported = "supported: SentenceTransformer, which gives one vector per text";
+            let supported = "only SentenceTransformer is supported, which gives one vector per \
+                             text";
             return Err(options.unsupported("model_type", supported));
         }
         self.apply_prompts(options)?;

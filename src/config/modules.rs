@@ -176,7 +176,8 @@ impl Routes {
         if let (Some(parameters), Some(true)) = (&parameters, mappings.map(|map| !map.is_empty())) {
             return Err(parameters.unsupported(
                 "route_mappings",
-                "supported: an empty object, which sends queries to the route `query` and documents to the route `document`",
+                "only an empty object is supported, which sends queries to the route `query` and \
+                 documents to the route `document`",
             ));
         }
         let named = parameters.as_ref().map(|p| p.str("default_route")).transpose()?.flatten();

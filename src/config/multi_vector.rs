@@ -128,7 +128,7 @@ impl ModelConfig {
             return Err(Error::file(MODULES, "lists no modules; download the model again"));
         };
         if first.kind != "Transformer" {
-            let supported = "supported: Transformer as the first module";
+            let supported = "the first module must be a Transformer";
             return Err(Error::unsupported(MODULES, "[0].type", &first.kind, supported));
         }
         let prefix = match first.path.as_str() {
@@ -403,7 +403,9 @@ fn own_expansion(file: &JsonFile, multi: &mut MultiVectorConfig) -> Result<(), E
     }
     let length = nested.required_size("length")?;
     if let Some((most, place)) = multi.query_length.as_ref().filter(|(most, _)| *most < length) {
-        let problem = format!("is {length}, but {place} is {most}; expected at most {most}");
+        let problem = format!(
+            "is {length}, but {place} limits queries to {most} tokens; expected at most {most}"
+        );
         return Err(nested.error("length", problem));
     }
     multi.expansion = Some(Expansion {
@@ -424,7 +426,7 @@ fn mask_fields(mask: &JsonFile, multi: &mut MultiVectorConfig) -> Result<(), Err
     if mask.raw("keep_only_token_ids").is_some_and(|ids| ids.as_array() != Some(&Vec::new())) {
         return Err(mask.unsupported(
             "keep_only_token_ids",
-            "supported: null, which keeps all tokens except those of the skiplist",
+            "only null is supported, which keeps all tokens except those of the skiplist",
         ));
     }
     let words = mask.strings("skiplist_words")?.unwrap_or_default();

@@ -145,7 +145,8 @@ fn settings(
     match &settings {
         Some(file) if file.has("transformer_task") => Ok(settings),
         _ => {
-            let problem = "is missing, but the LogitScore module needs `text-generation`; download the model again";
+            let problem = "is missing, but the LogitScore module needs the task `text-generation`; \
+                           download the model again";
             let file = settings.map_or("sentence_bert_config.json".to_owned(), |file| file.name);
             Err(Error::config(file, "transformer_task", problem))
         }

@@ -169,7 +169,8 @@ fn routed(
     {
         return Err(config.unsupported(
             "path",
-            "supported: weights in model.safetensors; save the model with `save_pretrained`",
+            "only weights in model.safetensors are supported; save the model with \
+             `save_pretrained`",
         ));
     }
     let prefix = format!("{}/", table.path);

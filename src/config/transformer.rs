@@ -155,7 +155,7 @@ fn check_settings(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     if file.has("tokenizer_name_or_path") {
         return Err(file.unsupported(
             "tokenizer_name_or_path",
-            "supported: a tokenizer.json beside config.json",
+            "only a tokenizer.json beside config.json is supported",
         ));
     }
     let harmless: [(&str, &[&str]); 7] = [
@@ -211,13 +211,16 @@ fn check_modality(file: &JsonFile, gives: &Gives) -> Result<(), Error> {
     let Some(modality) = file.object("modality_config")? else { return Ok(()) };
     if modality.has("message") && !gives.messages {
         return Err(
-            modality.unsupported("message", "supported: plain text without a chat template")
+            modality.unsupported("message", "only plain text without a chat template is supported")
         );
     }
     let taken = match modality.object("message")? {
         Some(message) => message,
         None => modality.object("text")?.ok_or_else(|| {
-            file.unsupported("modality_config", "supported: a model that takes the modality `text`")
+            file.unsupported(
+                "modality_config",
+                "only a model that takes the modality `text` is supported",
+            )
         })?,
     };
     for (field, only) in [("method", "forward"), ("method_output_name", gives.returned)] {
@@ -304,8 +307,8 @@ pub(super) fn bare_pooling(transformer: &JsonFile) -> Result<(PoolingMode, &'sta
 /// Returns an error if a model without `modules.json` has a chat template, because sentence-transformers would render
 /// every text through the template.
 pub(super) fn refuse_chat_template(files: &ModelFiles) -> Result<(), Error> {
-    let supported =
-        "supported: plain text; add a modules.json that says how the model embeds texts";
+    let supported = "without modules.json, only plain text is supported; add a modules.json that \
+                     says how the model embeds texts";
     let template = "chat_template.jinja";
     if files.exists(template)? {
         return Err(Error::unsupported(template, "chat_template", "a template", supported));

@@ -97,7 +97,7 @@ fn query_padding(model: &Model) -> Result<Option<QueryPadding>, Error> {
     }
     if model.tokenizer.pads_left() {
         let name = format!("{}tokenizer_config.json", model.config.weights_prefix);
-        let supported = "supported for padded queries: right";
+        let supported = "queries are padded at the end, so only `right` is supported";
         return Err(Error::unsupported(name, "padding_side", "left", supported));
     }
     let token = match &expansion.token {

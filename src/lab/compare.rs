@@ -229,7 +229,8 @@ fn measurements(
             Some(cell.rounds_s.iter().map(|seconds| cell.tokens as f64 / seconds).collect())
         };
         let rates: Vec<Option<Vec<f64>>> = found.iter().map(own).collect();
-        let what = format!("tokens/s, {texts}, at most {} tokens per batch", cell.batch_tokens);
+        let what =
+            format!("tokens/s on {texts}, in batches of at most {} tokens", cell.batch_tokens);
         all.push((what, rates.iter().map(|own| throughput(&rates[0], own)).collect()));
     }
     let mut single =

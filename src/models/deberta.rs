@@ -30,14 +30,16 @@ pub(super) fn read(
 ) -> Result<Box<dyn Transformer>, Error> {
     check_options(config)?;
     if positive(config, "conv_kernel_size")?.is_some() {
-        return Err(
-            config.unsupported("conv_kernel_size", "supported: 0, which leaves convolutions out")
-        );
+        return Err(config.unsupported(
+            "conv_kernel_size",
+            "only 0 is supported, because Vectile does not compute this model's convolution layer",
+        ));
     }
     let sizes = EncoderSizes::read(config, &FIELDS, "gelu")?;
     let head = sizes.hidden / sizes.heads;
     if config.usize("attention_head_size")?.is_some_and(|size| size != head) {
-        let supported = format!("supported: {head}, which is hidden_size / num_attention_heads");
+        let supported =
+            format!("only {head} is supported, which is hidden_size / num_attention_heads");
         return Err(config.unsupported("attention_head_size", supported));
     }
     let prefix = weights.prefix_of(WORDS)?;

@@ -23,7 +23,7 @@ pub(super) fn read(
     if config.has("attn_logit_softcapping") {
         return Err(config.unsupported(
             "attn_logit_softcapping",
-            "supported: null, which leaves scores without a cap",
+            "only null is supported, which means that attention scores have no upper limit",
         ));
     }
     let defaults = Defaults {

@@ -96,7 +96,7 @@ pub(super) fn read_v2_code(
     let head = model.sizes.head();
     if !head.is_multiple_of(4) {
         let supported =
-            format!("supported: heads whose size is a multiple of 4; the size is {head}");
+            format!("each head gets {head} values, but this number must be a multiple of 4");
         return Err(config.unsupported("num_attention_heads", supported));
     }
     Ok(Box::new(RotaryEncoder {

@@ -86,8 +86,10 @@ fn model(sizes: EncoderSizes, eps: f32, rotary: Rotary, biases: Biases) -> Rotar
 fn native(config: &JsonFile) -> Result<RotaryEncoder, Error> {
     let sizes = EncoderSizes::with(config, &FIELDS, hidden_act(config, "hidden_act", "silu")?)?;
     if config.usize("head_dim")?.is_some_and(|head| head != sizes.head()) {
-        let supported =
-            format!("supported: {}, which is hidden_size / num_attention_heads", sizes.head());
+        let supported = format!(
+            "only {} is supported, which is hidden_size / num_attention_heads",
+            sizes.head()
+        );
         return Err(config.unsupported("head_dim", supported));
     }
     let rotary = Rotary::read(config, sizes.head(), 1000.0, None)?;
@@ -125,11 +127,16 @@ fn hub(config: &JsonFile) -> Result<RotaryEncoder, Error> {
     let experts = experts(config, gated)?;
     let sizes = EncoderSizes::with(config, &HUB_FIELDS, activation)?;
     if config.usize("num_heads_kv")?.is_some_and(|heads| heads != sizes.heads) {
-        return Err(config.unsupported("num_heads_kv", "supported: the value of `n_head`"));
+        return Err(config.unsupported(
+            "num_heads_kv",
+            "it must equal `n_head`, because every head of queries needs a head of keys and values \
+             of its own",
+        ));
     }
     let fraction = config.f64("rotary_emb_fraction")?.unwrap_or(0.0);
     if !(fraction > 0.0 && fraction <= 1.0) {
-        let supported = "supported: a number above 0 and at most 1, which gives rotary positions";
+        let supported = "only a number above 0 and at most 1 is supported, because the model needs \
+                         rotary positions";
         return Err(config.unsupported("rotary_emb_fraction", supported));
     }
     let scaling = match config.f64("rotary_scaling_factor")? {
@@ -183,13 +190,14 @@ fn experts(config: &JsonFile, gated: bool) -> Result<Option<Experts>, Error> {
         Some(every) => every,
     };
     if gated {
-        let supported = "supported: gelu, if the model has experts";
+        let supported = "a model with experts supports only gelu";
         return Err(config.unsupported("activation_function", supported));
     }
     if config.usize("ffn_div")?.is_some_and(|parts| parts != 1) {
-        return Err(
-            config.unsupported("ffn_div", "supported: 1, so that each expert has `n_inner` values")
-        );
+        return Err(config.unsupported(
+            "ffn_div",
+            "only 1 is supported, so that each expert has `n_inner` values",
+        ));
     }
     Experts::read(config, every).map(Some)
 }

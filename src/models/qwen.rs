@@ -36,7 +36,7 @@ pub(super) fn qwen2_with_code(
     // By default, the model's own code is bidirectional, but transformers is causal. The config must therefore set
     // `is_causal` to false.
     if config.bool("is_causal")? != Some(false) {
-        let supported = "supported: false; the model's own code is bidirectional";
+        let supported = "only false is supported, because the model's own code is bidirectional";
         return Err(config.unsupported("is_causal", supported));
     }
     qwen2(config, weights)

@@ -105,7 +105,8 @@ fn feed_forward(config: &JsonFile, default: &str) -> Result<(Activation, bool), 
         Some(_) => {
             return Err(config.unsupported(
                 field,
-                "supported: an activation's name, with or without the prefix `gated-`",
+                "only the name of an activation function is supported, with or without the prefix \
+                 `gated-`",
             ));
         }
     };
@@ -126,7 +127,7 @@ impl T5 {
         if config.bool("is_decoder")? == Some(true) {
             return Err(config.unsupported(
                 "is_decoder",
-                "supported: false, which makes the model a bidirectional encoder",
+                "only false is supported, because the model is a bidirectional encoder",
             ));
         }
         let (activation, gated) = feed_forward(config, proj)?;

@@ -173,7 +173,8 @@ impl WeightFiles {
                 self.file_name(0),
                 key,
                 format!(
-                    "occurs several times, with the prefixes {found:?}; keep one copy of the transformer"
+                    "occurs several times in the file, with the prefixes {found:?}; keep only one \
+                     copy of the transformer"
                 ),
             )),
         }
@@ -192,7 +193,10 @@ impl WeightFiles {
             names.iter().flatten().filter_map(|name| self.tensors.get_key_value(name));
         let (found, entry) = match (matches.next(), matches.next()) {
             (Some(_), Some((other, _))) => {
-                let problem = format!("also occurs as `{other}`; keep one of them");
+                let problem = format!(
+                    "occurs a second time under the name `{other}`; keep only one of the two \
+                     tensors"
+                );
                 return Err(Error::tensor(self.file_name(0), name, problem));
             }
             (Some(found), None) => found,

@@ -243,7 +243,7 @@ fn reports_are_put_side_by_side() {
         command
     };
     let text = stdout(&succeed(compare(&[&before, &after], false)));
-    for word in ["before", "after", "rounds", "tokens/s, texts of 16 tokens", "smallest cosine"] {
+    for word in ["before", "after", "rounds", "tokens/s on texts of 16 tokens", "smallest cosine"] {
         assert!(text.contains(word), "no {word} in {text}");
     }
     // If only one report has a figure, the figure is not compared.

@@ -321,7 +321,7 @@ fn with_resume_advice(
          embed the remaining rows"
     );
     match failure {
-        Failure::Interrupted(progress) => Failure::Interrupted(format!("{progress}; {advice}")),
+        Failure::Interrupted(problem) => Failure::Interrupted(format!("{problem}; {advice}")),
         other if quiet => other,
         other => {
             note(format_args!("{advice}"));

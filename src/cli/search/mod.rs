@@ -102,7 +102,8 @@ fn check_stdin(args: &SearchArgs) -> Result<(), Failure> {
     let inputs = [Some(&args.input), args.queries.as_ref(), args.texts.as_ref()];
     let stdin = inputs.into_iter().flatten().filter(|path| path.as_path() == Path::new("-"));
     if stdin.count() > 1 {
-        let sentence = "`-` (stdin) can be read once; give a file for --in, --queries or --texts";
+        let sentence = "only one of --in, --queries and --texts can be `-` (stdin); give files for \
+                        the others";
         return Err(Failure::user(sentence));
     }
     Ok(())

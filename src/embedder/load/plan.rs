@@ -39,7 +39,8 @@ pub(super) enum VerdictSource {
         not(feature = "lab"),
         expect(
             dead_code,
-            reason = "only the feature `lab` passes a verdict that replaces the stored one"
+            reason = "only code of the feature `lab` passes a verdict on f16 that replaces the \
+                      stored verdict"
         )
     )]
     Given(Option<F16Verdict>),

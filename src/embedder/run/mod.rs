@@ -45,7 +45,10 @@ pub struct Runner {
     /// The number of times that the device was lost.
     #[cfg_attr(
         not(feature = "server"),
-        expect(dead_code, reason = "only the feature `server` reads the number of lost devices")
+        expect(
+            dead_code,
+            reason = "only code of the feature `server` reads how often the device was lost"
+        )
     )]
     pub(super) losses: Arc<AtomicU64>,
 }

@@ -155,7 +155,7 @@ impl TextModel for SparseEncoder {
         };
         let settings = match self.max_active_dims {
             None => weight.to_owned(),
-            Some(most) => format!("{weight}, only the {most} largest weights of a text"),
+            Some(most) => format!("{weight}; each text keeps only its {most} largest weights"),
         };
         vec![ModuleSummary::new("Weights", settings)]
     }

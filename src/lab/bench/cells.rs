@@ -58,8 +58,8 @@ pub(super) async fn time(
         entrant.embedder.set_batch_tokens(batch_tokens);
     }
     let what = match text_tokens {
-        None => format!("the given texts, at most {batch_tokens} tokens per batch"),
-        Some(n) => format!("texts of {n} tokens, at most {batch_tokens} tokens per batch"),
+        None => format!("the given texts, in batches of at most {batch_tokens} tokens"),
+        Some(n) => format!("texts of {n} tokens, in batches of at most {batch_tokens} tokens"),
     };
     let texts = match text_tokens {
         None => context.corpus.clone(),

@@ -79,8 +79,7 @@ pub(super) async fn sweep(
             for entrant in entrants.iter_mut() {
                 let kernels = plan_name(plan);
                 context.describe(&format!(
-                    "kernels in precision {}, on batches of {tokens} tokens, with the plan: \
-                     {kernels}",
+                    "timing kernels in precision {}, on batches of {tokens} tokens: {kernels}",
                     entrant.name
                 ));
                 entrant.embedder.set_batch_tokens(most);

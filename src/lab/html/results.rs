@@ -51,7 +51,7 @@ pub(super) fn results(report: &AdapterReport) -> Markup {
         (facts::adapter(report))
         @for precision in precisions {
             details {
-                summary { "Why " (precision.name) " was chosen, and how it runs" }
+                summary { (format!("Why {} was chosen, and how it runs", precision.name)) }
                 (facts::precision(precision))
             }
         }
@@ -187,7 +187,7 @@ fn cold(precisions: &[PrecisionReport]) -> Markup {
         "first vector, s",
         "load, s",
         "pipelines, s",
-        "first batch without pipelines, s",
+        "first batch, without compiling pipelines, s",
         "second run of the same batch, s",
     ];
     table("The first use of the model", &head, &rows)

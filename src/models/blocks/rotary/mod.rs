@@ -81,8 +81,10 @@ impl Rotary {
         }
         if let Some(parameters) = parameters {
             if let Some((field, _)) = parameters.map.iter().find(|(_, value)| value.is_object()) {
-                return Err(parameters
-                    .unsupported(field, "supported: one set of parameters for all layers"));
+                return Err(parameters.unsupported(
+                    field,
+                    "only one set of rotary parameters for all layers is supported",
+                ));
             }
             rotary.theta = parameters.f64("rope_theta")?.unwrap_or(rotary.theta);
             rotary.check(config, "rope_theta")?;

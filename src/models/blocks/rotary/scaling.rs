@@ -228,8 +228,10 @@ fn yarn(
         },
     };
     if theta == 1.0 {
-        return Err(parameters
-            .unsupported("rope_theta", "supported: a number above 1, if the scaling is yarn"));
+        return Err(parameters.unsupported(
+            "rope_theta",
+            "if the scaling is yarn, only a number above 1 is supported",
+        ));
     }
     // `place` returns the index of the head value that makes `turns` rotations over the original positions.
     let place =
