@@ -40,7 +40,7 @@ summary() {
 # adapter_is_lavapipe: succeeds if the tests run on Mesa's software driver.
 adapter_is_lavapipe() {
     [ "$(uname -s)" = Linux ] && ! has_gpu || return 1
-    # The tests have built this debug version of the program.
+    # The earlier steps of this script have built the debug version of the program.
     local adapters
     adapters=$("${CARGO_TARGET_DIR:-target}/debug/vectile" adapters 2>/dev/null || true)
     grep -Eqi 'llvmpipe|lavapipe' <<<"$adapters"

@@ -58,7 +58,7 @@ impl PackedBatch {
         batch
     }
 
-    /// Returns a batch of `texts` texts that each have `length` arbitrary tokens. It serves to estimate memory.
+    /// Returns a batch of `texts` texts that each have `length` arbitrary tokens. The batch is used to estimate memory.
     pub fn uniform(length: usize, texts: usize) -> Self {
         let text = Tokens {
             ids: vec![0; length],

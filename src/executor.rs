@@ -194,8 +194,8 @@ impl Executor {
         on!(self, gpu => gpu.run(graph).await, cpu => cpu.run(graph))
     }
 
-    /// Starts a graph. A GPU computes it while the host does other work; the CPU computes it before this function
-    /// returns.
+    /// Starts a graph. A GPU computes the graph while the host does other work; the CPU computes the graph before this
+    /// function returns.
     ///
     /// # Errors
     /// Returns the errors of [`Executor::run`].

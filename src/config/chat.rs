@@ -25,7 +25,8 @@ pub(crate) struct ChatTemplate {
     pub restores_end: bool,
 }
 
-/// Unsupported arguments of transformers' `apply_chat_template`. They do more than set a variable of the template.
+/// The arguments of transformers' `apply_chat_template` that Vectile does not support, because they do more than set a
+/// variable of the template.
 const ARGUMENTS: [&str; 13] = [
     "chat_template",
     "continue_final_message",
@@ -46,8 +47,9 @@ const ARGUMENTS: [&str; 13] = [
 const ROLES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// Returns the chat template; `None` if the input of the model is plain text. If the model has settings, they decide.
-/// Without settings, the input is messages if there is a chat template.
+/// Returns the chat template; `None` if the input of the model is plain text. If the model has a settings file, the
+/// field `modality_config` of this file decides whether the input is messages. Without a settings file, the input is
+/// messages if there is a chat template.
 pub(super) fn chat_template(
     files: &ModelFiles,
     prefix: &str,

@@ -86,7 +86,7 @@ impl ModelKind {
 /// The settings of one kind of model. [`ModelConfig`](super::ModelConfig) holds the settings that all kinds share.
 #[derive(Clone, Debug)]
 pub(crate) enum KindConfig {
-    /// A dense model. Its only settings are its modules.
+    /// A dense model, which has no settings besides its modules.
     Dense,
     /// The settings of a classification head, or of the answer tokens of a language model.
     Reranker(RerankerConfig),

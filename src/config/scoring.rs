@@ -30,7 +30,7 @@ pub(crate) enum Answers {
     YesNo,
     /// The ids of the positive and the negative token.
     Ids([usize; 2]),
-    /// The id of the positive token. There is no negative token.
+    /// The id of the positive token, for a model without a negative token.
     Id(usize),
 }
 

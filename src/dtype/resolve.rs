@@ -117,7 +117,8 @@ pub fn resolve(
         }
         Some(ActivationsRequest::F16) => {
             activations = if lacking.is_none() { Storage::F16 } else { Storage::PackedF16 };
-            // These reasons explain the choice of the policy, but the caller's request overrides the policy.
+            // The caller's request overrides the policy's choice of activations, so reasons for that choice are
+            // removed.
             reasons.retain(|reason| {
                 *reason != Reason::ActivationsUnsafeInF16
                     && *reason != Reason::ActivationsMeasuredUnsafeInF16

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Which parts of a model are safe in f16, according to a measurement.
+/// The parts of a model that are safe in f16, according to a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum F16Safety {
@@ -20,7 +20,7 @@ pub enum F16Safety {
 /// The result of measuring whether a model is safe in f16, and the part of the model that decided it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct F16Verdict {
-    /// Which parts of the model are safe in f16.
+    /// The parts of the model that are safe in f16.
     pub safety: F16Safety,
     /// The layer, tensor or text that decided the result, with its value, such as `layer 0 up reaches 109400`.
     pub decided_by: String,

@@ -48,7 +48,7 @@ enum Backing {
     Sources(Arc<BTreeMap<String, Arc<dyn ReadAt>>>),
 }
 
-/// Shows the names of files that are in no directory, without their contents.
+/// Prints only the names of files that are not in a directory, because their contents would be too long.
 impl std::fmt::Debug for Backing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -203,7 +203,7 @@ enum Contents {
     Source(Arc<dyn ReadAt>),
 }
 
-/// Shows nothing of a file that the caller reads, because the caller's type need not be shown.
+/// Prints only the size of a file that the caller reads, because the caller's type need not implement `Debug`.
 impl std::fmt::Debug for Contents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -9,7 +9,8 @@ pub trait ReadAt: Send + Sync {
     /// Fills all of `into` with the bytes that start at `offset`. The range is within the file.
     ///
     /// # Errors
-    /// A sentence without the file's name, with a remedy: `the connection was closed; load the model again`.
+    /// The error is a sentence that contains a remedy but not the file's name, such as `the connection was closed; load
+    /// the model again`.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), String>;
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct Gpus {
 }
 
 impl Gpus {
-    /// Lists the GPUs. For a dry run, it lists only the device that computes nothing.
+    /// Lists the GPUs. For a dry run, the list has only the device that computes nothing.
     pub async fn search(choice: &AdapterChoice) -> Self {
         let noop = match choice {
             AdapterChoice::Noop(noop) => Some(noop_options(noop)),

@@ -14,8 +14,8 @@ pub struct DownloadProgress {
 }
 
 /// Options of [`ModelFiles::from_hub_with`](crate::ModelFiles::from_hub_with).
-///
-/// Each optional field names the environment variable or the default that applies if the field is `None`.
+/// The description of each optional field names the environment variable or the default that applies if the field is
+/// `None`.
 #[derive(Clone, Default)]
 pub struct HubOptions {
     /// A branch, tag or commit. `None` means `main`.

@@ -61,7 +61,8 @@ mod tests {
         of_plan.filter_map(|a| Some(Question::new(a, a.family.plan(plan, F16)?, F16))).collect()
     }
 
-    /// Returns the pipelines of a model that runs the first known-answer test of each of these kernels.
+    /// Returns the pipelines of an imaginary model, which consists of the first known-answer run of each of these
+    /// kernels.
     fn model(plan: &KernelPlan, kernels: &[&str]) -> Vec<PipelineKey> {
         let questions = questions(plan);
         let of = |name: &&str| questions.iter().find(|q| q.answer.kernel.name == *name).unwrap();
@@ -92,7 +93,7 @@ mod tests {
             assert_eq!(got, expected);
             assert_eq!(names(&plain), "attention, lookup, matmul, pool");
 
-            // The next lines set GATED in one pipeline of the model.
+            // The next lines set GATED in one pipeline, so that the model also needs the known-answer run with a gate.
             let matmul = plain.iter_mut().find(|key| key.kernel.name == kernels[0]).unwrap();
             matmul.variant.overrides.iter_mut().find(|(name, _)| *name == "GATED").unwrap().1 = 1;
             assert_eq!(names(&plain), "attention, lookup, matmul, matmul GATED, pool");

@@ -42,7 +42,8 @@ pub(crate) async fn shader_f16(
     if let Some(known) = without_test(executor) {
         return Ok(known);
     }
-    // The result under the first key is about all kernels, so it also covers the model's kernels.
+    // The cache stores the result of all kernels under the first key. If this result exists, the model's own kernels
+    // need no test.
     let mut keys = vec![f16_key(executor)];
     keys.extend(model.map(|model| format!("{} | {}", f16_key(executor), needed::names(model))));
     let cached = |key: &String| cache.and_then(|cache| verdicts::read(cache, key));

@@ -215,7 +215,7 @@ impl Loader<'_, '_> {
         let width = inner.len();
         let rows_a_piece = (PIECE / width).next_multiple_of(GROUP).max(1);
         let mut loss = Loss::default();
-        // The index on the axis at which the current range of rows begins.
+        // The number of values in the ranges of rows before the current range.
         let mut run = 0;
         for rows in &part.rows {
             let (start, end) = (values.start.max(run), values.end.min(run + rows.len()));

@@ -23,7 +23,7 @@ pub struct Dialect {
     pub escape: Option<u8>,
 }
 
-/// The value of `--quote`.
+/// The value of `--quote`: a quotation mark, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quote {
     None,

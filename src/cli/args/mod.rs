@@ -77,12 +77,11 @@ pub enum Command {
     /// one precision with a round of the other.
     Bench(BenchArgs),
     /// Time the matmul variants at a model's weight shapes and cache the fastest for later loads.
-    ///
     /// Without MODEL, the shapes of common models are timed. The model's weights are not loaded. A shape that was not
     /// tuned uses the default variant for this class of adapter. Batches of different row counts may use different
-    /// variants of the same shape, but only variants that were tested to be bit-identical to each other. In f16, a
-    /// weight shape uses cooperative matrices for all row counts or for none. If tuning changes this choice, the last
-    /// bits of vectors change.
+    /// variants of the same shape, but only variants that were tested to be bit-identical to each other. In f16, the
+    /// matmuls of a weight shape use cooperative matrices for all row counts or for none. If tuning changes this
+    /// choice, the last bits of vectors change.
     ///
     /// The results are stored in kernels.json in the cache directory. A later load uses the results only if the
     /// adapter, the driver and the kernels are unchanged.

@@ -311,9 +311,8 @@ pub struct RerankArgs {
     #[command(flatten)]
     pub lines: LineArgs,
     /// Prepend the model's prompt of this name to QUERY.
-    ///
-    /// If the model has a chat template, the prompt becomes the system message. The chat template of Qwen3-Reranker, for
-    /// example, uses the system message as its instruction.
+    /// If the model has a chat template, the prompt becomes the system message. For example, Qwen3-Reranker reads its
+    /// instruction from the system message.
     #[arg(long, value_name = "NAME", conflicts_with = "prompt", help_heading = "Texts")]
     pub prompt_name: Option<String>,
     /// Prepend this text as a prompt to QUERY.

@@ -15,8 +15,8 @@ use crate::cli::output::Layout;
 /// The number of JSON objects that are inspected to find the columns of an output.
 const INSPECTED_ROWS: usize = 1000;
 
-/// Returns the format and the compression of the output. The options set them. Without these options, the extension of
-/// the output file sets them.
+/// Returns the format and the compression of the output. `--format` sets the format. Without `--format`, the extension
+/// of the output file sets it. The extension always sets the compression.
 pub fn output_format(args: &EmbedArgs) -> Result<(OutputFormat, Option<Compression>), Failure> {
     let output = args.output.as_path();
     let (compression, name) = match output == Path::new("-") {

@@ -65,7 +65,7 @@ impl VectorBlock {
 }
 
 /// The library compares rows in blocks whose size is a multiple of this number. The blocks of this module have such a
-/// size too, so no small remainder needs a submit of its own.
+/// size too. Otherwise each block would end with a small remainder, which needs a submit of its own.
 const WORKGROUP_ROWS: usize = 64;
 
 /// Returns the number of rows in a block of vectors with `dim` values.

@@ -18,7 +18,8 @@ pub(super) struct Right<'a> {
     pub stride: usize,
 }
 
-/// The number of rows that are computed at once. With two SIMD vectors for each row, their sums fit into 16 registers.
+/// The number of rows that are computed at once. Each row has two SIMD vectors of sums, so the sums of all rows fit
+/// into 16 registers.
 const ROWS: usize = 6;
 
 /// Computes out = left · right, `[rows, width]`. `width` is a multiple of the vector width, and `depth` is at least 1.

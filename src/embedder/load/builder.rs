@@ -410,8 +410,8 @@ mod lab {
             self
         }
 
-        /// Replaces the stored verdict, whether f16 is safe for the model, by the given one. `None` means that no
-        /// verdict exists.
+        /// Replaces the stored verdict on whether f16 is safe for the model by `verdict`. `None` means that no verdict
+        /// exists.
         pub(crate) fn measured(mut self, verdict: Option<F16Verdict>) -> Self {
             self.verdict = VerdictSource::Given(verdict);
             self

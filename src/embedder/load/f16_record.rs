@@ -1,5 +1,5 @@
-//! Stores the result of `vectile verify`, whether f16 is safe for a model, in a file in the cache directory or beside
-//! the model.
+//! Stores the verdict of `vectile verify` on whether f16 is safe for a model, in a file in the cache directory or
+//! beside the model.
 
 #[cfg(feature = "lab")]
 use std::io;
@@ -16,7 +16,7 @@ const BESIDE: &str = "vectile-f16.json";
 /// The maximum length in bytes of a record beside a model. Vectile never writes a longer record.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// The verdict of `vectile verify`, whether f16 is safe for a model, and the extent of the measurement.
+/// The verdict of `vectile verify` on whether f16 is safe for a model, and the extent of the measurement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct F16Record {
     /// The model's name as in messages, so that a person who reads the file can identify the model.

@@ -128,7 +128,7 @@ impl DevicePlan {
 }
 
 /// Returns the precision in which the model runs. If the model could use f16, the device first runs tests of the
-/// kernels that the model would run in f16. The stored verdict of `vectile verify`, whether f16 is safe for the model,
+/// kernels that the model would run in f16. The stored verdict of `vectile verify` on whether f16 is safe for the model
 /// also affects the choice.
 async fn choose_precision(
     model: &Model,

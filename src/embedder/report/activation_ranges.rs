@@ -236,10 +236,10 @@ impl Embedder {
         self.runner().model.files.label()
     }
 
-    /// Stores a verdict, whether f16 is safe for the model, for later loads. The files are in the cache directory and,
-    /// if `beside` is true, in the model's directory. If an earlier verdict is worse, it stays, because some texts
-    /// exceeded the range of f16. Returns the verdict that is stored afterwards. Also returns each file, and the reason
-    /// if a file could not be written.
+    /// Stores a verdict on whether f16 is safe for the model, so that later loads use the verdict. The files are in the
+    /// cache directory and, if `beside` is true, in the model's directory. If an earlier verdict is worse, the earlier
+    /// verdict stays, because it was measured on texts that f16 does not suit. Returns the verdict that is stored
+    /// afterwards. Also returns each file, and the reason if a file could not be written.
     ///
     /// # Errors
     /// Returns [`Error::File`] if the model's files can no longer be read.

@@ -40,7 +40,7 @@ impl Embedder {
         runtime.executor.measure(measure.map(Trace::new))
     }
 
-    /// Returns true if each dispatch can be timed, and the kernels that the model runs.
+    /// Returns two values: whether each dispatch can be timed, and the kernels that the model runs.
     pub(crate) async fn abilities(&self) -> (bool, KernelPlan) {
         let runtime = self.runner().runtime.lock().await;
         (runtime.executor.has_timestamps(), runtime.plan())

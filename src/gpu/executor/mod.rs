@@ -66,7 +66,7 @@ pub struct Executor {
     batches: u32,
     /// If set, a graph with more tokens than this fails with an out-of-memory error. Tests set it.
     tokens_that_fit: Option<usize>,
-    /// If set, a kernel that stops computing after some batches. Tests set it.
+    /// If set, this kernel stops computing after some batches. Tests set it.
     stopping: Option<StoppingKernel>,
     /// The maximum size of a batch's buffers in bytes; `None` if there is no limit.
     pub(crate) batch_limit: Option<u64>,

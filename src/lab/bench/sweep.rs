@@ -45,7 +45,7 @@ struct Times {
     rounds_ns: Vec<f64>,
 }
 
-/// The sums, over the dispatches with one key, in one round.
+/// The number of dispatches with one key in one round, and the sums of their times, operations and bytes.
 #[derive(Debug, Clone, Copy, Default)]
 struct RoundSums {
     dispatches: usize,

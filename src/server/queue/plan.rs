@@ -89,8 +89,9 @@ mod tests {
                 // If a request has texts left, its next text did not fit into the unused part of the batch.
                 if let Some(next) = texts.get(taken[request]) {
                     prop_assert!(used + next > budget);
-                    // No other request got many more tokens. Without its last text, another share exceeds this
-                    // request's share by at most 600 tokens: one text and the unused part of the batch.
+                    // No other request got many more tokens. The share of another request, without that request's last
+                    // text, is at most 600 tokens larger than this share. 600 tokens are the length of one text plus
+                    // the unused part of the batch.
                     for other in 0..taken.len() {
                         if let Some(last) = taken[other].checked_sub(1) {
                             let before = share_of(other) - waiting[other][last];

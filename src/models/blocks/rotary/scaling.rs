@@ -233,7 +233,8 @@ fn yarn(
             "if the scaling is yarn, only a number above 1 is supported",
         ));
     }
-    // `place` returns the index of the head value that makes `turns` rotations over the original positions.
+    // `place` returns the index of the pair of head values that rotates `turns` times over the positions of the
+    // original training.
     let place =
         |turns: f64| dims as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
     let mut low = place(positive(parameters, "beta_fast")?.unwrap_or(32.0));
