@@ -27,6 +27,13 @@ as_root() {
     fi
 }
 
+# ensure_space GB: exits with an error if the disk of the repository has less free space.
+ensure_space() {
+    local free
+    free=$(df -Pk "$ROOT" | awk 'NR == 2 { print int($4 / 1000000) }')
+    [ "${free:-$1}" -ge "$1" ] || die "the disk of $ROOT has $free GB free, and $1 GB are needed; delete files there (for example old target/ directories)."
+}
+
 # apt_install PACKAGE...: installs the packages without output or questions. Fails if apt-get or root access is missing.
 apt_install() {
     have apt-get || return 1

@@ -47,6 +47,10 @@ adapter_is_lavapipe() {
 }
 
 ensure_cargo
+# On a full disk, the linker dies of a bus error in the middle of the run. A clean checkout needs some 11 GB here.
+if [ -d "${CARGO_TARGET_DIR:-target}/debug" ]; then ensure_space 4; else ensure_space 13; fi
+# Incremental compilation keeps several GB for later builds, and CI builds once.
+[ -z "${CI:-}" ] || export CARGO_INCREMENTAL=0
 ensure_vulkan
 ensure_model "$MODEL_DIR"
 trap summary EXIT
