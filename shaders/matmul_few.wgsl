@@ -1,6 +1,5 @@
-// matmul_few: y = epilogue(x · w + bias), for GPUs and few rows
-//
-// shared/linear.wgsl describes x, w, bias, residual and y.
+// matmul_few: computes y = epilogue(x · w + bias) on GPUs, for few rows.
+// shared/linear.wgsl describes the bindings, the parameters and the epilogue.
 //
 // An invocation computes ROWS rows × CELLS cells of y in registers. A cell is one `vec4`, and CELLS is 1 or 2. A single
 // invocation reads each weight, once for all ROWS rows. Neighbouring invocations read neighbouring weights, so the

@@ -1,5 +1,5 @@
-//! Tests that the documents name only things that exist. Their paths must lead to files, and their commands must have
-//! the options. The tests in `architecture` check their links.
+//! Tests that the documents name only things that exist. The paths in documents must lead to files, and the commands
+//! must have the options that documents name. The tests in `architecture` check their links.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
 
 mod support;

@@ -1,5 +1,5 @@
-//! Runs every fixture on devices that compute nothing but enforce their limits. They have WebGPU's default limits or
-//! small bindings, each subgroup size, and f16 or not. No GPU is needed.
+//! Runs every fixture on devices that compute nothing but enforce their limits. The devices have WebGPU's default
+//! limits or small bindings, each subgroup size, and f16 or no f16. No GPU is needed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -90,7 +90,8 @@ fn every_subgroup_size() {
     }
 }
 
-/// Returns the storages of weights and activations by the dtype policy; `None` if the policy refuses.
+/// Returns the storage types of weights and activations that the dtype policy chooses; `None` if the policy returns an
+/// error.
 fn expected(
     dtype: DtypeRequest,
     checkpoint: DtypeRequest,
@@ -266,7 +267,8 @@ fn a_model_above_its_memory_limit_is_refused_with_both_numbers() {
     let free = build("bert_mean_norm", plain()).memory();
     assert!(free.weights > 100_000 && free.batch > 1 << 20, "{free:?}");
     let allow = |bytes| block_on(builder("bert_mean_norm", plain()).max_memory(bytes).build());
-    // The model fits into exactly the memory that it needs. With one byte less, smaller batches make it fit.
+    // The model fits if the limit is exactly the memory that it needs. With a limit of one byte less, batches get
+    // smaller until the model fits.
     assert_eq!(allow(free.peak()).unwrap().memory(), free);
     let smaller = allow(free.peak() - 1).unwrap().memory();
     let rest = |memory: &vectile::MemoryEstimate| (memory.weights, memory.host_tables);

@@ -16,11 +16,11 @@ use std::process::{Command, Output, Stdio};
 
 use support::{fixture, skip};
 
-/// The environment variable with the directory of the drivers. It also holds the script `silent`, which runs a
-/// program on one of them.
+/// The environment variable with the directory of the drivers. The directory also holds the script `silent`, which runs
+/// a program on one of these drivers.
 const DRIVERS: &str = "VECTILE_SILENT_DRIVERS";
 
-/// Names of GPUs for AMD (RADV), NVIDIA (NVK), Adreno (turnip) and Apple (Honeykrisp).
+/// The names of GPUs from AMD (driver RADV), NVIDIA (NVK), Qualcomm (turnip) and Apple (Honeykrisp).
 const GPUS: [&str; 4] = ["navi31", "ga100", "a740", "m1"];
 
 fn drivers() -> Option<PathBuf> {
@@ -31,15 +31,15 @@ fn drivers() -> Option<PathBuf> {
     directory
 }
 
-/// A run of the program on a GPU that is not there.
+/// A run of the program on a GPU that the machine does not have.
 #[derive(Clone, Copy)]
 struct Run<'a> {
     drivers: &'a Path,
     gpu: &'a str,
-    /// True if a software driver is there too.
+    /// True if the program also finds a software driver.
     beside: bool,
     cache: &'a Path,
-    /// The adapter that the environment names.
+    /// The adapter that the environment variable `VECTILE_ADAPTER` names.
     adapter: Option<&'a str>,
 }
 
@@ -64,7 +64,7 @@ fn arguments(words: &[&str]) -> Vec<OsString> {
     words.iter().map(word).collect()
 }
 
-/// True if a line says what failed and what to do.
+/// Returns true if a line says what failed and what to do.
 fn says_fault(line: &str) -> bool {
     let what = line.contains("known-answer test failed")
         || line.contains("rows of the batch are discarded");
@@ -134,7 +134,7 @@ fn an_automatic_choice_gives_way_to_the_next_adapter_and_says_so() {
     }
     assert_eq!(rows[0], rows[1]);
 
-    // A report is about one adapter: the kernels are tested where the model runs.
+    // A report is about one adapter, so the kernels are tested on the adapter that runs the model.
     let command = arguments(&["verify", "MODEL", "--json", "-"]);
     let output = run(&Run { beside: true, adapter: Some("gpu"), ..on }, &command);
     let error = String::from_utf8_lossy(&output.stderr);
@@ -143,7 +143,7 @@ fn an_automatic_choice_gives_way_to_the_next_adapter_and_says_so() {
     assert_eq!(report["adapter"]["device_type"], "Cpu", "{report}");
     assert!(report["kernels"].as_array().is_some_and(|kernels| !kernels.is_empty()), "{report}");
 
-    // An adapter that is named does not give way.
+    // If the user named the adapter, no other adapter is tried.
     for (named, adapter) in [(Some("0"), None), (None, Some("0"))] {
         let mut words = vec!["embed", "--model", "MODEL", "a text"];
         words.extend(named.iter().flat_map(|named| ["--adapter", named]));
@@ -158,7 +158,8 @@ fn a_tuning_without_a_model_gives_way_to_the_next_adapter() {
     let cache = tempfile::tempdir().unwrap();
     let on =
         Run { drivers: &drivers, gpu: "navi31", beside: false, cache: cache.path(), adapter: None };
-    // The next adapter is the CPU, or the software driver where only GPUs may be used. Neither has anything to tune.
+    // The next adapter is the CPU, or the software driver where only GPUs may be used. Neither the CPU nor the software
+    // driver has anything to tune.
     for (beside, adapter) in [(false, None), (true, Some("gpu"))] {
         let words = ["tune", "--rows", "1", "--runs", "1"];
         let output = run(&Run { beside, adapter, ..on }, &arguments(&words));

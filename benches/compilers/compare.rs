@@ -7,7 +7,7 @@ use crate::report::{OfPipeline, Report};
 /// A figure's name, and its value for a pipeline.
 type Figure = (&'static str, fn(&OfPipeline) -> Option<f64>);
 
-/// The figures that are compared. More is worse for each of them, except for occupancy and the share of FMA.
+/// The figures that are compared. For each figure except occupancy and the share of FMA, a larger value is worse.
 pub const FIGURES: [Figure; 10] = [
     ("registers", |one| one.figures.registers.map(|n| n as f64)),
     ("spills", |one| one.figures.spills.map(|n| n as f64)),
@@ -25,7 +25,7 @@ fn main_loop(one: &OfPipeline) -> Option<&crate::assembly::Mix> {
     one.figures.counts.as_ref()?.main_loop.as_ref()
 }
 
-/// A table of the figures that differ, and lists of the pipelines that only one run has.
+/// Returns a table of the figures that differ, and lists of the pipelines that only one run has.
 pub fn compare(before: &Report, after: &Report) -> String {
     let mut text = String::new();
     for gpu in &after.gpus {
@@ -72,7 +72,7 @@ pub fn compare(before: &Report, after: &Report) -> String {
     text
 }
 
-/// A number with at most two digits after the point.
+/// Returns a number with at most two digits after the point.
 pub fn rounded(value: f64) -> String {
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

@@ -18,7 +18,7 @@ pub struct Compiled {
     pub subgroup_size: u32,
     /// Bytes of workgroup memory that the WGSL declares.
     pub workgroup_memory: u64,
-    /// The driver's text of the machine code, if it has one.
+    /// The machine code as text, if the driver returns it.
     pub assembly: Option<String>,
     pub milliseconds: f64,
 }
@@ -115,7 +115,7 @@ impl Device {
     /// Compiles a pipeline. With `assembly`, the driver also prints its code.
     ///
     /// # Errors
-    /// A sentence of naga or of the driver.
+    /// An error message of naga or of the driver.
     pub fn compile(&self, pipeline: &Pipeline, assembly: bool) -> Result<Compiled, String> {
         let module = spirv::translate(pipeline, self.checks_buffers)?;
         // SAFETY: naga has validated the module, the structures outlive the calls, and every handle belongs to this
@@ -191,7 +191,7 @@ impl Device {
         Ok(Compiled { statistics, subgroup_size, workgroup_memory, assembly, milliseconds })
     }
 
-    /// Statistics, subgroup size and assembly of a pipeline.
+    /// Returns the statistics, the subgroup size and the assembly of a pipeline.
     #[allow(clippy::type_complexity, reason = "the fields of `Compiled`")]
     unsafe fn read(
         &self,
@@ -225,8 +225,8 @@ impl Device {
         Ok((statistics, first.subgroup_size, assembly))
     }
 
-    /// The text of the machine code. The call of ash returns no texts, so the driver's function is called twice: for
-    /// the sizes, and for the texts.
+    /// Returns the machine code as text. The call of ash returns no texts, so the driver's function is called twice:
+    /// for the sizes, and for the texts.
     unsafe fn assembly(&self, executable: &vk::PipelineExecutableInfoKHR<'_>) -> Option<String> {
         let get = self.properties.fp().get_pipeline_executable_internal_representations_khr;
         let (device, none) = (self.device.handle(), std::ptr::null_mut());

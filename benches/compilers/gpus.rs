@@ -1,6 +1,6 @@
 //! The GPUs whose drivers run without hardware.
 
-/// A maker of GPUs, which decides the form of a driver's statistics and assembly.
+/// A maker of GPUs. It determines the format of a driver's statistics and assembly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vendor {
     Amd,
@@ -12,7 +12,7 @@ pub enum Vendor {
 /// A GPU whose driver runs without hardware.
 #[derive(Debug, Clone, Copy)]
 pub struct Gpu {
-    /// The name that the script `silent` takes.
+    /// The GPU's name as the argument of the script `silent`.
     pub name: &'static str,
     /// A product with this GPU.
     pub product: &'static str,

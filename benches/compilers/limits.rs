@@ -9,8 +9,8 @@ use crate::compare::{FIGURES, rounded};
 use crate::gpus::{GPUS, Gpu};
 use crate::report::{OfGpu, OfPipeline, Report, Variants};
 
-/// The version of the drivers with which the limits were measured. Another version may compile the same kernels in another
-/// way, so figures beyond their limits are then printed but are no failures.
+/// The version of the drivers with which the limits were measured. Another version may compile the same kernels in
+/// another way. With another version, figures beyond their limits are therefore printed but do not fail the check.
 const MEASURED_WITH: &str = "Mesa 26.1.6";
 
 /// The facts about an adapter that `adapters.json` records.
@@ -33,8 +33,8 @@ impl Recorded {
     }
 }
 
-/// A limit on a figure. It holds for every pipeline of the GPU whose name contains all parts of `pipelines`, apart from
-/// parts with a minus sign, which it must not contain.
+/// A limit on a figure. The limit applies to every pipeline of the GPU whose name contains all parts of `pipelines`
+/// that have no minus sign, and none of the parts that have one.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Limit {
@@ -60,7 +60,7 @@ impl Limit {
     }
 }
 
-/// True if a limit is for this pipeline of a GPU.
+/// Returns true if a limit applies to this pipeline of a GPU.
 pub fn concern(gpu: Gpu, pipeline: &OfPipeline) -> bool {
     limits().iter().any(|limit| limit.gpu == gpu.name && limit.is_for(pipeline))
 }
@@ -69,7 +69,7 @@ fn limits() -> Vec<Limit> {
     serde_json::from_str(include_str!("limits.json")).unwrap()
 }
 
-/// The GPUs that have limits.
+/// Returns the GPUs that have limits.
 pub fn gpus() -> Vec<Gpu> {
     let limits = limits();
     let has_limits = |gpu: &Gpu| limits.iter().any(|limit| limit.gpu == gpu.name);

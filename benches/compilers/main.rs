@@ -1,4 +1,4 @@
-//! Compiles the kernels with the drivers of GPUs that the machine lacks, and prints what their compilers made of them.
+//! Compiles the kernels with the drivers of GPUs that the machine lacks, and prints figures about the compiled code.
 //! See `benches/README.md`.
 
 #![allow(

@@ -11,7 +11,7 @@ use crate::limits;
 use crate::report::{Figures, OfGpu, OfPipeline, Variants};
 use crate::work::{Pipeline, pipelines};
 
-/// The figures of every pipeline that the adapter of this process can run.
+/// Returns the figures of every pipeline that the adapter of this process can run.
 pub fn measure(gpu: Gpu, arguments: &Arguments) -> OfGpu {
     let mut result = OfGpu {
         gpu: gpu.name.to_owned(),
@@ -52,7 +52,7 @@ fn compile_all(gpu: Gpu, arguments: &Arguments, result: &mut OfGpu) -> Result<()
     Ok(())
 }
 
-/// Fills in the figures of a pipeline, or the problem.
+/// Sets the figures of a pipeline, or the error that prevented them.
 fn compile(
     gpu: Gpu,
     arguments: &Arguments,

@@ -1,4 +1,4 @@
-//! The results of a run, as the JSON of `--json` holds them.
+//! Defines the results of a run, which `--json` writes as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -64,11 +64,11 @@ pub struct Variants {
     pub subgroup: Option<u32>,
     /// The variant of a matmul of many rows in f32, for example `tile 128x64`.
     pub matmul_f32: String,
-    /// As `matmul_f32`, for f16 weights and activations; `None` without f16.
+    /// The same as `matmul_f32`, for f16 weights and activations; `None` without f16.
     pub matmul_f16: Option<String>,
     /// The kernel of attention with heads of 64 values in f32.
     pub attention_f32: String,
-    /// As `attention_f32`, for f16 activations.
+    /// The same as `attention_f32`, for f16 activations.
     pub attention_f16: Option<String>,
 }
 
@@ -109,7 +109,7 @@ pub struct OfPipeline {
     pub form: String,
     /// The overrides that are not zero, for example `GATED`.
     pub branch: String,
-    /// The storages of weights and activations that the text depends on.
+    /// The storage types of weights and activations on which the WGSL source depends.
     pub storages: String,
     /// True if a model runs this variant without `vectile tune`.
     pub by_default: bool,
@@ -134,7 +134,7 @@ impl OfPipeline {
         }
     }
 
-    /// The kernel with variant, branch and storages.
+    /// Returns the name of the pipeline: the kernel with its variant, branch and storage types.
     pub fn name(&self) -> String {
         let parts = [&self.kernel, &self.form, &self.branch, &self.storages];
         let parts: Vec<&str> =
@@ -152,8 +152,8 @@ pub struct Figures {
     /// Vector registers that are spilled to memory. On Adreno, the number of stores that spill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spills: Option<u64>,
-    /// Subgroups at once: of a SIMD (AMD), a multiprocessor (NVIDIA) or a core (Adreno). For Apple, the maximum number
-    /// of invocations in a workgroup.
+    /// The number of subgroups that run at once on a SIMD unit (AMD), a multiprocessor (NVIDIA) or a core (Adreno). For
+    /// Apple, the maximum number of invocations in a workgroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub occupancy: Option<u64>,
     /// Bytes of workgroup memory.

@@ -26,7 +26,7 @@ pub struct Pipeline {
     pub form: String,
     /// The overrides that are not zero, for example `GATED`.
     pub branch: String,
-    /// The storages that the kernel's text depends on, weights first, for example `f16/f32`.
+    /// The storage types on which the kernel's WGSL source depends, weights first, for example `f16/f32`.
     pub storages: String,
     /// True if a model runs this variant without `vectile tune`.
     pub by_default: bool,
@@ -74,7 +74,7 @@ impl List {
         form: &str,
         by_default: bool,
     ) {
-        // The storage of tensors that the text does not name makes no difference.
+        // Storage types that the WGSL source does not use make no difference.
         if !kernel.reads_weights {
             shader.weights = Storage::F32;
         }
@@ -111,7 +111,7 @@ impl List {
         self.all.push(Pipeline { kernel, shader, form, branch, storages, by_default });
     }
 
-    /// Adds the pipelines of a known answer. Without `every_run`, only those of its first run are added.
+    /// Adds the pipelines of a known-answer test. Without `every_run`, only those of its first run are added.
     fn add_answer(
         &mut self,
         plan: &KernelPlan,
@@ -133,8 +133,8 @@ impl List {
         }
     }
 
-    /// Adds every variant of a matmul kernel: those that rows select by default, and those that `vectile tune` can
-    /// choose.
+    /// Adds every variant of a matmul kernel: those that the row count selects by default, and those that `vectile
+    /// tune` can choose.
     fn add_matmul(
         &mut self,
         plan: &KernelPlan,
@@ -193,7 +193,7 @@ impl List {
     }
 }
 
-/// The variants that rows and shapes of weights select without `vectile tune`.
+/// Returns the variants that the row count and the shape of the weight select without `vectile tune`.
 fn by_default(plan: &KernelPlan, storages: (Storage, Storage)) -> BTreeSet<Variant> {
     let mut selected = BTreeSet::new();
     for columns4 in [96, 192, 288, 384, 768, 1024, 3584] {

@@ -1,5 +1,5 @@
-// coop_16: declares cooperative matrices of 16 × 16 values, with f16 factors and f32 sums. They need SHADER_F16 and an
-// experimental feature of wgpu.
+// coop_16: declares cooperative matrices of 16 × 16 values, with f16 factors and f32 sums. These matrices need
+// SHADER_F16 and an experimental feature of wgpu.
 enable f16;
 enable wgpu_cooperative_matrix;
 

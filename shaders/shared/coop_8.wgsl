@@ -1,5 +1,5 @@
-// coop_8: declares cooperative matrices of 8 × 8 values, with f16 factors and f32 sums. They need SHADER_F16 and an
-// experimental feature of wgpu.
+// coop_8: declares cooperative matrices of 8 × 8 values, with f16 factors and f32 sums. These matrices need SHADER_F16
+// and an experimental feature of wgpu.
 //
 // coop_8 and coop_16 declare the same names. The host imports the file that matches the size of the adapter's matrices.
 enable f16;

@@ -290,7 +290,7 @@ fn calibration_sets_the_ranges() {
         command.arg("--calibration").arg(file);
         command
     };
-    // With the ranges of all rows, a row alone is the same as among the other rows.
+    // With the ranges of all rows, a row that is embedded alone is the same as among the other rows.
     let one = stdout(&succeed(calibrated(&array, &[texts[0], "--precision", "int8"])));
     assert_eq!(one.lines().next(), all.lines().next());
     refuse(calibrated(&array, &["a"]), &["--calibration", "int8"]);

@@ -1,4 +1,4 @@
-//! Files and runs of public reports about other programs, each named by its repository and number.
+//! Tests files and runs from public reports about other programs. Each report is named by its repository and number.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn embed(input: &Path, output: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// Three texts beside other columns.
+/// Returns three texts beside other columns.
 fn batch(others: Vec<(&str, ArrayRef)>) -> RecordBatch {
     let texts: ArrayRef = Arc::new(StringArray::from(TEXTS.to_vec()));
     let columns = std::iter::once(("text", texts)).chain(others);
@@ -41,7 +41,7 @@ fn parquet(path: &Path, batch: &RecordBatch, codec: Compression) {
     out.close().unwrap();
 }
 
-/// The rows that a file gives, as JSON lines.
+/// Returns the rows of the output for a file, as JSON lines.
 fn rows(input: &Path, args: &[&str]) -> Vec<Value> {
     let output = succeed(with_input(input, args));
     stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -73,7 +73,7 @@ fn parquet_of_every_codec_is_read() {
     let levels =
         vec![("A", numbers), ("__index_level_0__", index.clone()), ("__index_level_1__", index)];
     let brotli = |level| Compression::BROTLI(BrotliLevel::try_new(level).unwrap());
-    // Text formats hold no lists, so the list is left out.
+    // Text formats cannot hold lists, so the column of lists is left out.
     let cases =
         [("nested", nested, &["--carry", "all,-lists"][..]), ("levels", batch(levels), &[])];
     for (name, batch, args) in cases {
@@ -162,7 +162,7 @@ fn utf_16_is_named_in_every_format() {
     }
 }
 
-/// The metadata of a Parquet file that other programs read.
+/// Returns the metadata of a Parquet file that other programs read.
 fn entry(path: &Path, key: &str) -> Option<Value> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
     let entries = reader.metadata().file_metadata().key_value_metadata()?.clone();

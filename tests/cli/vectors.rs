@@ -1,4 +1,4 @@
-//! `search` over vectors that exist.
+//! Tests `search` over vectors that were computed before.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,13 +27,13 @@ fn search(queries: &[&str], file: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// The objects that `--json` prints.
+/// Returns the objects that `--json` prints.
 fn found(command: Command) -> Vec<Value> {
     let output = stdout(&succeed(command));
     output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Query, line and text of each object.
+/// Returns the query, the line and the text of each object.
 fn places(found: &[Value]) -> Vec<(u64, u64, String)> {
     let place = |hit: &Value| {
         let number = |name: &str| hit[name].as_u64().unwrap();
@@ -42,7 +42,7 @@ fn places(found: &[Value]) -> Vec<(u64, u64, String)> {
     found.iter().map(place).collect()
 }
 
-/// A NumPy file of rows.
+/// Returns a NumPy file of rows.
 fn npy_of(dtype: &str, order: &str, shape: &str, values: &[u8]) -> Vec<u8> {
     let header =
         format!("{{'descr': '{dtype}', 'fortran_order': {order}, 'shape': ({shape}), }}\n");
@@ -132,7 +132,7 @@ fn the_similarity_is_the_models_or_the_one_that_is_asked_for() {
     }
     let directory = tempfile::tempdir().unwrap();
     let dim = 48;
-    // The query's own vector, the same at twice the length, and its negative.
+    // The rows are the query's own vector, the same vector at twice the length, and its negative.
     let query = rows_of(&succeed(with_model("embed", ["a", "--as", "query"])).stdout).remove(0);
     assert_eq!(query.len(), dim);
     let scaled = |by: f32| query.iter().map(|value| value * by).collect::<Vec<f32>>();
@@ -164,7 +164,7 @@ fn equal_rows_and_rows_of_zeros_rank_the_same_for_any_number_of_hits() {
     let directory = tempfile::tempdir().unwrap();
     let query = rows_of(&succeed(with_model("embed", ["a", "--as", "query"])).stdout).remove(0);
     let scaled = |by: f32| query.iter().map(|value| value * by).collect::<Vec<f32>>();
-    // A row of zeros has no direction. It must not come first: see spiceai/spiceai#11621.
+    // A row of zeros has no direction. Such a row must not come first: see spiceai/spiceai#11621.
     let rows: Vec<f32> = [0.0, -1.0, 1.0, 0.0, 1.0, 1.0].into_iter().flat_map(scaled).collect();
     let file = write(directory.path(), "v.npy", npy_of("<f4", "False", "6, 48", &bytes_of(&rows)));
     let ranked = |top: &str| -> Vec<(u64, f64)> {
@@ -215,7 +215,7 @@ fn arrays_that_cannot_be_searched_are_refused_with_a_remedy() {
     nan[60] = f32::NAN;
     let f4 = |rows: usize, width: usize| zeros[..rows * width * 4].to_vec();
     let cases: Vec<(&str, Vec<u8>, &[&str])> = vec![
-        // Vectors of another width: see openrecall/openrecall#99 and mick-gsk/drift#429.
+        // The vectors have another width: see openrecall/openrecall#99 and mick-gsk/drift#429.
         (
             "width",
             npy_of("<f4", "False", "2, 16", &f4(2, 16)),
@@ -250,7 +250,7 @@ fn arrays_that_cannot_be_searched_are_refused_with_a_remedy() {
     assert_eq!(found(search(&["a"], &file, &["--json"])).len(), 2);
     let none = write(directory.path(), "none.npy", npy_of("<f4", "False", "0, 48", b""));
     assert_eq!(found(search(&["a"], &none, &["--json"])).len(), 0);
-    // The texts beside an array.
+    // The texts are in a file beside the array.
     let file = write(directory.path(), "v.npy", npy_of("<f4", "False", "2, 48", &f4(2, 48)));
     let lines = write(directory.path(), "lines.txt", "a\nb\nc\n");
     let texts = |lines: &Path| {
@@ -342,7 +342,7 @@ fn columns_without_right_vectors_are_refused_by_row() {
         parquet("double.parquet", vec![("text", texts.clone()), ("embedding", lists.clone())]);
     let output = succeed(search(&["a"], &file, &["--json"]));
     assert!(stderr(&output).contains("rows: 3 read, 2 written, 1 null"), "{}", stderr(&output));
-    // Another name of the column, and no texts.
+    // The column has another name, and there are no texts.
     let file = parquet("named.parquet", vec![("id", texts.clone()), ("v", lists)]);
     refuse(search(&["a"], &file, &[]), &["neither a column `embedding`", "`id`, `v`"]);
     let output = succeed(search(&["a"], &file, &["--embedding-column", "v", "--json"]));
@@ -390,7 +390,7 @@ fn columns_without_right_vectors_are_refused_by_row() {
         let file = parquet(&format!("{name}.parquet"), vec![("embedding", column)]);
         refuse(search(&["a"], &file, &[]), words);
     }
-    // A file that is cut off.
+    // The end of the file is missing.
     let whole = std::fs::read(directory.path().join("width.parquet")).unwrap();
     let file = write(directory.path(), "cut.parquet", &whole[..whole.len() / 2]);
     refuse(search(&["a"], &file, &[]), &["cut.parquet", "complete"]);

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 
-/// True if the program under test is the Windows program and there is an adapter. Otherwise the skip is loud.
+/// True if the program under test is the Windows program and there is an adapter. Otherwise prints that the test is
+/// skipped.
 fn on_windows() -> bool {
     if !is_windows_program() {
         skip("VECTILE_REQUIRE_WINDOWS", "the program under test is not the Windows program");
@@ -18,7 +19,7 @@ fn on_windows() -> bool {
     have_adapter()
 }
 
-/// Makes the command `embed` from a file to a file. The paths stay as they are given.
+/// Makes the command `embed` from a file to a file. Messages show the paths as the user wrote them.
 fn embed(model: &OsStr, input: &OsStr, output: &OsStr) -> Command {
     let mut command = vectile();
     command.arg("embed").arg("--model").arg(model);
@@ -177,7 +178,7 @@ fn an_adapter_that_compiles_no_kernel_gives_way_to_the_next() {
     assert!(line.contains("does not compile") && line.contains("`--adapter`"), "{line}");
     assert!(said.contains("(Vulkan, "), "{said}");
     assert_eq!(rows_of(&output.stdout), rows_of(&succeed(with_model("embed", ["a cat"])).stdout));
-    // An adapter that the user named does not give way.
+    // If the user named the adapter, no other adapter is tried.
     let named = with_direct3d(with_model("embed", ["a cat", "--adapter", "0"])).output().unwrap();
     assert_eq!((named.status.code(), stdout(&named).as_str()), (Some(1), ""));
     assert!(stderr(&named).starts_with("vectile: adapter "), "{}", stderr(&named));

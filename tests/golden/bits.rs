@@ -1,4 +1,4 @@
-//! A text's row is bit-identical alone and in any batch.
+//! Tests that a text's row is bit-identical alone and in any batch.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -10,7 +10,7 @@ use vectile::{
 use crate::builder;
 use crate::support::{build, texts};
 
-/// One builder for each pair of storages that the dtype policy can choose.
+/// Returns one builder for each pair of storage types that the dtype policy can choose.
 fn precisions() -> Vec<EmbedderBuilder> {
     precisions_of("bert_outliers")
 }

@@ -1,4 +1,5 @@
-//! Calls that are watched, stopped or given a length, and results before the last step.
+//! Tests calls whose progress is watched, calls that are stopped, calls with a maximum length, and the hidden states
+//! before pooling.
 
 use std::ops::ControlFlow;
 
@@ -100,7 +101,7 @@ fn token_embeddings_have_a_vector_for_each_token() {
     let options = EmbedOptions::default();
     let vectors = block_on(embedder.token_embeddings(TEXTS[0], &options)).unwrap();
     assert_eq!(vectors.len(), embedder.tokenize(&TEXTS[..1], &options).unwrap()[0].len());
-    // The model's vector is the mean of these, scaled to length one.
+    // The model's vector is the mean of these hidden states, scaled to length one.
     let row = block_on(embedder.embed(&TEXTS[..1])).unwrap();
     let mut mean = vec![0.0f64; vectors.dim];
     for vector in vectors.rows() {

@@ -1,7 +1,7 @@
-//! Tests every architecture: the directories of `tests/fixtures/families`, in every storage and with both families of
-//! kernels. In f32 every directory is tested. In 16 bits one directory of each architecture is tested, to save time.
-//! `VECTILE_FAMILY=roberta` tests the directories whose names contain `roberta`, in every storage. An empty
-//! `VECTILE_FAMILY=` tests all directories in every storage.
+//! Tests every architecture: the directories of `tests/fixtures/families`, in every storage type and with both families
+//! of kernels. In f32 every directory is tested. In 16 bits one directory of each architecture is tested, to save time.
+//! `VECTILE_FAMILY=roberta` tests the directories whose names contain `roberta`, in every storage type. An empty
+//! `VECTILE_FAMILY=` tests all directories in every storage type.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use vectile::{
 use crate::fixtures::options;
 use crate::support::{Distance, build, directories, distance, fixture, read_json, tensor};
 
-/// The required accuracy of vectors and hidden states against float64 arithmetic.
+/// The maximum differences of vectors and hidden states from those computed in float64.
 struct Tolerance {
     /// The suffix of the reference tensor: empty, or `.float16` or `.bfloat16` for weights rounded to that dtype.
     reference: &'static str,
@@ -25,7 +25,8 @@ struct Tolerance {
 }
 
 /// The largest 1 - cosine between vectors with weights rounded to 16 bits and float64 vectors with the checkpoint's own
-/// weights. If random layers amplify the rounding, the limit is the distance of float64 on the rounded weights.
+/// weights. If random layers amplify the rounding, the limit is the distance of the vectors that float64 arithmetic
+/// gives with the rounded weights.
 const ROUNDED: f64 = 1e-3;
 
 const EXACT: Tolerance = Tolerance { reference: "", cosine: 0.999_999, relative: 2e-5 };
@@ -36,9 +37,9 @@ struct Family {
     texts: Vec<String>,
     /// The reference tensors of embeddings, with the options that made them.
     cases: Vec<(String, EmbedOptions)>,
-    /// The relative error that torch makes in f32.
+    /// The relative error of torch in f32.
     torch: f64,
-    /// The errors that torch was measured to make, by the name of the arithmetic.
+    /// The measured errors of torch, by the name of the arithmetic.
     measured: Value,
 }
 
@@ -239,7 +240,8 @@ fn packed_f16_weights_and_activations() {
 }
 
 /// Errors of a window show at its edges. The fixtures must have texts as long as the window and twice as long, and
-/// texts one token shorter and longer than these. The same holds for each side of a two-sided window.
+/// texts one token shorter and longer than these. The fixtures of models with a two-sided window must have texts of
+/// these lengths for each side.
 #[test]
 fn fixtures_have_texts_at_the_edges_of_windows() {
     let mut windows = 0;

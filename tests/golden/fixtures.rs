@@ -1,4 +1,4 @@
-//! Tests every fixture in every storage.
+//! Tests every fixture in every storage type.
 
 use serde_json::Value;
 use vectile::{
@@ -28,8 +28,8 @@ pub fn options(encode: &Value) -> EmbedOptions {
     }
 }
 
-/// Checks every tensor of a fixture's reference. The tolerance is `most` times the error that torch was measured to
-/// make in the same arithmetic, and at least `floor`. Returns `false` if there is no adapter.
+/// Checks every tensor of a fixture's reference. The tolerance is `most` times the measured error of torch in the same
+/// arithmetic, and at least `floor`. Returns `false` if there is no adapter.
 fn check(name: &str, builder: EmbedderBuilder, arithmetic: &str, most: f64, floor: f64) -> bool {
     let Some(embedder) = build(builder) else { return false };
     let facts = facts(name);

@@ -1,4 +1,4 @@
-//! After the loss of a device, rows are bit-identical to the rows before the loss.
+//! Tests that rows after the loss of a device are bit-identical to the rows before the loss.
 
 use vectile::block_on;
 

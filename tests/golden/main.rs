@@ -1,5 +1,5 @@
-//! Whole models against vectors that sentence-transformers made in float64, on a real adapter, which may be a software
-//! one.
+//! Compares the vectors of whole models with vectors that sentence-transformers computed in float64, on a real adapter
+//! (which may be a software adapter).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,7 +34,7 @@ use vectile::{Embedder, EmbedderBuilder};
 
 use support::model_files;
 
-/// A builder for an embedder of a fixture.
+/// Returns a builder for an embedder of a fixture.
 pub fn builder(name: &str) -> EmbedderBuilder {
     Embedder::builder(model_files(name)).or_adapter(support::adapter())
 }

@@ -1,4 +1,4 @@
-//! The published all-MiniLM-L6-v2, in the directory that `VECTILE_TEST_MODEL` names, on 236 difficult texts.
+//! Tests the published all-MiniLM-L6-v2, in the directory that `VECTILE_TEST_MODEL` names, on 236 difficult texts.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use crate::support::{
     Distance, REQUIRE_ADAPTER, adapter, build, distance, fixture, on_cpu, skip, tensor, test_model,
 };
 
-/// The model's directory, or `None` with a loud skip. Fails if `VECTILE_REQUIRE_ADAPTER` says that the whole suite must
-/// run.
+/// Returns the model's directory. Without the directory, returns `None` and prints that the test is skipped. Fails if
+/// `VECTILE_REQUIRE_ADAPTER` says that the whole suite must run.
 fn directory() -> Option<PathBuf> {
     let found = test_model();
     if found.is_none() {
@@ -168,7 +168,7 @@ fn verify_passes_with_the_shipped_reference() {
     assert_eq!(found.reference.as_ref().map(|r| (r.texts, r.exact)), Some((48, true)));
     assert_eq!(found.comparisons.len(), 2);
     if on_cpu() {
-        // Nothing ran with f16 activations, so there is no verdict on them to store.
+        // No text was run with f16 activations, so there is no verdict on f16 activations to store.
         assert!(
             found.verdict.decided_by.contains("was not run") && found.kept.is_empty(),
             "{found}"

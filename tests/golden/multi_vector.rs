@@ -1,5 +1,5 @@
-//! Tests every multi-vector encoder: each directory of `tests/fixtures/multi_vector` in every storage and with both
-//! families of kernels.
+//! Tests every multi-vector encoder: each directory of `tests/fixtures/multi_vector` in every storage type and with
+//! both families of kernels.
 
 use std::path::PathBuf;
 
@@ -39,7 +39,7 @@ fn encode<T: AsRef<str>>(
     block_on(encoder.encode_with(texts, &options)).unwrap()
 }
 
-/// A flat tensor of the reference, split at its offsets into one part for each text.
+/// Returns a tensor of the reference, split at its offsets into one part for each text.
 fn ragged(name: &str, what: &str, offsets: &str) -> Vec<Vec<f64>> {
     let reference = directory(name).join("reference.safetensors");
     let (shape, values) = tensor(&reference, what);

@@ -1,4 +1,4 @@
-//! Compiled pipelines are cached, and damaged cache files do no harm.
+//! Tests that compiled pipelines are cached, and that damaged cache files do no harm.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ fn vectors(builder: EmbedderBuilder) -> Option<Vec<f32>> {
     Some(block_on(embedder.embed(&["A text.", "Another, of some more words."])).unwrap().values)
 }
 
-/// The cached pipelines in a directory.
+/// Returns the files of cached pipelines in a directory.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let files =
         std::fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().path());

@@ -1,5 +1,5 @@
-//! Activations that overflow f16 are noticed, on exactly the texts that have such activations. f16 is not used if its
-//! self-test fails.
+//! Tests that activations beyond the range of f16 are noticed in exactly the texts that have such activations, and that
+//! f16 is not used if its self-test fails.
 
 use vectile::{
     ActivationsRequest, DtypeRequest, Error, Feature, HalfFallback, ModelFiles, block_on,
@@ -76,7 +76,7 @@ fn auto_runs_overflowing_texts_again_and_counts_them() {
     let d = distance(&got.values, &expected, got.dim);
     assert!(d.relative <= 1e-2 && d.min_cosine > 0.999, "{d:?}");
 
-    // Texts that ran again have the rows of f32 activations; all others are unchanged.
+    // Texts that ran again have the rows that f32 activations give; the rows of all other texts are unchanged.
     let wide = vectile::Embedder::builder(files).activations(ActivationsRequest::F32);
     let wide = block_on(build(wide).unwrap().embed(&texts)).unwrap();
     for (i, text) in texts.iter().enumerate() {
@@ -120,7 +120,7 @@ fn f16_is_tested_on_the_kernels_that_the_model_runs() {
     let weights = |edit: vectile::gpu::executor::ShaderEdit| {
         build(builder("bert_f16").edit_shader(edit)).map(|model| model.precision().weights)
     };
-    // BERT does not run `rms_norm`, so its fault does not matter.
+    // BERT does not run `rms_norm`, so a fault of `rms_norm` does not affect BERT.
     match weights(("rms_norm", |_| "no WGSL".to_owned())) {
         None => return,
         Some(vectile::Storage::F16) => {}

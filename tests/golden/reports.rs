@@ -16,7 +16,7 @@ use crate::support::{build, contents, distance, fixture, read_json};
 const SETTINGS: &str = "tokenizer_config.json";
 const OPTIONS: &str = "config_sentence_transformers.json";
 
-/// The largest difference from float64 of a value of a normalized vector.
+/// The maximum difference of a value of a normalized vector from the same value computed in float64.
 const MAX_ABS: f64 = 2e-6;
 
 fn reference(report: &str) -> Value {
@@ -49,7 +49,8 @@ fn check(embedder: &Embedder, texts: &[String], expected: &Value) {
 }
 
 /// See embeddings-benchmark/mteb#1731 and facebookresearch/ReasonIR#15. The model names the dot product, which ranks
-/// unlike the cosine. In huggingface/sentence-transformers#1649, `semantic_search` needs the function as an argument.
+/// these texts in another order than the cosine. In huggingface/sentence-transformers#1649, `semantic_search` needs the
+/// function as an argument.
 #[test]
 fn a_model_that_names_the_dot_product_ranks_by_it() {
     let expected = reference("similarity_dot");
@@ -136,7 +137,7 @@ fn a_last_token_model_has_the_vectors_of_the_version_it_was_published_for() {
         let Some(embedder) = build(builder(files(published))) else { return };
         check(&embedder, &texts, &expected[version]);
     }
-    // The option decides over the files.
+    // The option takes precedence over the files.
     let option = builder(files("5.23.0")).transformers_version(TransformersVersion::V4);
     check(&build(option).unwrap(), &texts, &expected["4"]);
 }

@@ -1,4 +1,4 @@
-//! Tests every reranker: each directory of `tests/fixtures/rerankers` in every storage and with both families of
+//! Tests every reranker: each directory of `tests/fixtures/rerankers` in every storage type and with both families of
 //! kernels. `VECTILE_FAMILY=bert` selects the directories whose names contain `bert`.
 
 use std::path::PathBuf;
@@ -60,7 +60,7 @@ impl Fixture {
             .zip(&expected)
             .map(|(got, expected)| (f64::from(*got) - expected).abs() / expected.abs().max(1.0))
             .fold(0.0, f64::max);
-        // If outliers amplify rounding, the error of torch in f32 sets the tolerance.
+        // If outliers amplify rounding errors, the tolerance follows the error of torch in f32.
         let torch = self.fixture["torch_float32_logits"].as_f64().unwrap();
         assert!(worst <= tolerance.max(2.0 * torch), "{what}: {worst:e}");
         for (i, row) in scores.rows().enumerate().rev() {

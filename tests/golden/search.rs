@@ -1,5 +1,5 @@
-//! Search in 10,000 vectors, on the adapter and on the host, against the hits of sentence-transformers'
-//! `semantic_search`.
+//! Compares the hits of a search in 10,000 vectors, on the adapter and on the host, with the hits of
+//! sentence-transformers' `semantic_search`.
 
 use half::f16;
 use vectile::{
@@ -9,7 +9,7 @@ use vectile::{
 
 use crate::support::{build, fixture, lacks_shaders, model_files, noise, read_json};
 
-/// Rows of a width, one after the other.
+/// Rows of the same width, one after the other.
 fn rows_of(dim: usize, values: Vec<f32>) -> Embeddings {
     Embeddings { dim, values, ..Embeddings::default() }
 }
@@ -18,7 +18,7 @@ fn reference() -> serde_json::Value {
     read_json(&fixture("search.json"))
 }
 
-/// The queries and the corpus, as `vectors` in scripts/search_reference.py.
+/// Returns the queries and the corpus, which are the same as those of `vectors` in scripts/search_reference.py.
 fn vectors() -> (Embeddings, Embeddings) {
     let (rows, width, queries) = (10_000, 64, 5);
     let mut corpus: Vec<f32> =
@@ -68,7 +68,8 @@ fn hits_are_those_of_semantic_search_with_ties_by_every_function() {
     let embedders = [("own kernels", own), ("kernels for GPUs", of_gpus)];
     let all = SimilarityFunction::ALL.into_iter();
     for (function, (kernels, embedder)) in all.flat_map(|f| embedders.iter().map(move |e| (f, e))) {
-        // 40 hits take the larger tile, 10 the smaller one. A tie at the last place goes to the lower row.
+        // A search for 40 hits uses the larger tile, and a search for 10 hits uses the smaller tile. If two rows tie
+        // for the last place, the row with the lower number gets it.
         for top_k in [40, 10, 3, 1] {
             let options = SearchOptions { top_k, similarity: Some(function) };
             let hits = block_on(embedder.semantic_search(&queries, &corpus, &options)).unwrap();
@@ -88,7 +89,7 @@ fn hits_do_not_depend_on_blocks_queries_or_the_number_of_hits() {
         block_on(embedder.semantic_search(&queries, &corpus, &options)).unwrap()
     };
     let hits = whole(40);
-    // The host selects so many from the scores.
+    // For so many hits, the host selects from all scores.
     for (hits, more) in hits.iter().zip(whole(200)) {
         assert_eq!(hits[..], more[..40]);
         assert_eq!(more.len(), 200);
@@ -108,7 +109,7 @@ fn hits_do_not_depend_on_blocks_queries_or_the_number_of_hits() {
         let found = block_on(embedder.semantic_search(&alone, &corpus, &options)).unwrap();
         assert_eq!(found[0], *hits);
     }
-    // More queries than are compared with a block at a time.
+    // There are more queries than can be compared with a block at a time.
     let many = rows_of(64, queries.values.repeat(300));
     let few = rows_of(64, corpus.values[..64 * 200].to_vec());
     let found = block_on(embedder.semantic_search(&many, &few, &options)).unwrap();
@@ -120,7 +121,7 @@ fn hits_do_not_depend_on_blocks_queries_or_the_number_of_hits() {
 fn rows_of_float16_rank_like_their_values() {
     let Some(embedder) = build(Embedder::builder(model_files("bert_mean_norm"))) else { return };
     let (queries, corpus) = vectors();
-    // A width that is not whole cells.
+    // This width is not a multiple of a cell.
     let cut = |rows: &Embeddings| -> Vec<f32> {
         rows.rows().flat_map(|row| row[..30].to_vec()).collect()
     };

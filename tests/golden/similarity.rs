@@ -8,10 +8,10 @@ use vectile::{
 
 use crate::support::{build, contents, fixture, model_files, tensor, texts};
 
-/// A fixture whose vectors are not normalized, so that functions rank differently.
+/// The vectors of this fixture are not normalized, so the similarity functions rank them differently.
 const NAME: &str = "bert_max";
 
-/// The files of a fixture, with another `similarity_fn_name`.
+/// Returns the files of a fixture, with another `similarity_fn_name`.
 fn files_with(name: &str, similarity: serde_json::Value) -> ModelFiles {
     let mut files = contents(name);
     let options = "config_sentence_transformers.json";
@@ -21,7 +21,7 @@ fn files_with(name: &str, similarity: serde_json::Value) -> ModelFiles {
     ModelFiles::from_bytes(files).unwrap()
 }
 
-/// The functions of sentence-transformers' `util/similarity.py`, in float64.
+/// Computes the functions of sentence-transformers' `util/similarity.py` in float64.
 fn expected(function: SimilarityFunction, a: &[f64], b: &[f64]) -> f64 {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let differences = || a.iter().zip(b).map(|(a, b)| a - b);

@@ -1,5 +1,5 @@
-//! Tests every sparse encoder: each directory of `tests/fixtures/sparse`, and bge-m3, in every storage and with both
-//! families of kernels.
+//! Tests every sparse encoder: each directory of `tests/fixtures/sparse`, and bge-m3, in every storage type and with
+//! both families of kernels.
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ fn texts(directory: &Path) -> Vec<String> {
     read_json(&directory.join("texts.json"))
 }
 
-/// The vectors as dense rows.
+/// Returns the vectors as dense rows.
 fn dense(embeddings: &SparseEmbeddings) -> Vec<f32> {
     let mut rows = vec![0.0; embeddings.vectors.len() * embeddings.dim];
     for (row, vector) in rows.chunks_exact_mut(embeddings.dim).zip(&embeddings.vectors) {
@@ -51,7 +51,8 @@ fn check_all(
     tolerance: f64,
 ) {
     for name in names() {
-        // This model selects weights by rank, and rounding changes the selection, so only exact storages are tested.
+        // This model selects weights by rank, and rounding changes the selection, so only exact storage types are
+        // tested.
         if name == "bert_twice" && tolerance > 1e-3 {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Makes a test for each combination of storages, for any model kind.
+//! Makes a test for each combination of storage types, for any model kind.
 
 use vectile::{
     ActivationsRequest, DtypeRequest, Feature, HalfFallback, ModelBuilder as Builder, TextModel,

@@ -1,4 +1,4 @@
-//! Later loads use the results of `vectile tune`, and their rows stay bit-identical.
+//! Tests that later loads use the results of `vectile tune`, and that their rows stay bit-identical.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ fn tuned_variants_are_used_and_rows_stay_bit_identical() {
     assert_eq!(after, before);
     assert!(described.contains("tuned"), "{described}");
 
-    // These choices stand for those that another machine stored.
+    // These choices take the place of choices that another machine stored.
     let path = cache.path().join("kernels.json");
     for (name, shown) in
         [("tile 128x128", "tiles of 128 × 128"), ("few 8", "few rows: 8 at a time")]

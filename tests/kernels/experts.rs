@@ -22,13 +22,13 @@ fn stored(builder: &mut Builder, values: &[f32], storage: Storage) -> TensorId {
     builder.input("w", &bytes)
 }
 
-/// The expert of each row. Expert 1 has no rows, and the last expert has most of them.
+/// Returns the expert of each row. Expert 1 has no rows, and the last expert has most of them.
 fn uneven(rows: usize, experts: usize) -> Vec<usize> {
     let of = |row: usize| if noise(9, row) < 0.2 { row % experts } else { experts - 1 };
     (0..rows).map(of).map(|expert| if expert == 1 { 0 } else { expert }).collect()
 }
 
-/// The pair (expert, weight) of each row.
+/// Returns the pair (expert, weight) of each row.
 fn pairs(of_row: &[usize]) -> Vec<f32> {
     let weight = |row| noise(8, row) * 0.5 + 0.5;
     of_row.iter().enumerate().flat_map(|(row, e)| [*e as f32, weight(row)]).collect()
@@ -148,7 +148,7 @@ struct Case {
     experts: usize,
     inner: usize,
     columns: usize,
-    /// True if x has one row for each token, false if it has one for each row of y.
+    /// True if x has one row for each token; false if x has one row for each row of y.
     shared: bool,
 }
 

@@ -30,7 +30,7 @@ fn check(rows: usize, width: usize, shift: f32, scale: f32, residual: bool, eps:
                 &bias,
                 f64::from(eps),
             );
-            // Digits are lost if |mean| is large compared with the deviation.
+            // If |mean| is large compared with the standard deviation, the result has fewer correct digits.
             let tolerance = 2e-6 * (1.0 + f64::from(shift.abs() / scale));
             let what = format!("{rows}×{width} +{shift} {acts} {:?}", own_plan(executor).lanes);
             assert_close(&what, &got, &expected, acts, tolerance);

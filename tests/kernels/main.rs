@@ -1,5 +1,5 @@
-//! Compares every kernel with its plain-Rust reference, in odd sizes and all storages, on a real adapter (software
-//! Vulkan counts).
+//! Compares every kernel with its plain-Rust reference, with odd sizes and in all storage types, on a real adapter
+//! (which may be software Vulkan).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -37,16 +37,16 @@ use vectile::kernels::{Activations, Builder, KernelPlan, pad_rows};
 
 pub use support::{noise, precision, storable as values};
 
-/// Sizes smaller than tiles and subgroups, equal to them, and larger.
+/// Sizes that are smaller than, equal to, and larger than tiles and subgroups.
 pub const RAGGED: &[usize] = &[1, 3, 63, 64, 65, 257];
 
-/// The executors of the adapter with and without subgroups, or of the CPU with several threads and with one. Each is
-/// opened once, and tests take turns in using them.
+/// The executors of the adapter with and without subgroups, or of the CPU with several threads and with one. Each
+/// executor is opened once, and tests take turns in using it.
 pub struct Bench {
     pub executors: Vec<Executor>,
 }
 
-/// The executors that all tests share, or `None` with a loud skip.
+/// Returns the executors that all tests share. Without an adapter, returns `None` and prints that the test is skipped.
 pub fn bench() -> Option<MutexGuard<'static, Bench>> {
     static BENCH: OnceLock<Option<Mutex<Bench>>> = OnceLock::new();
     let bench = BENCH.get_or_init(|| {
@@ -70,13 +70,13 @@ pub fn only_matrices() -> bool {
     support::must_have(REQUIRE_COOPERATIVE)
 }
 
-/// The plan that models use on an adapter.
+/// Returns the plan that models use on an adapter.
 pub fn own_plan(executor: &Executor) -> KernelPlan {
     executor.plan()
 }
 
-/// The plans that a test runs on an adapter: both families of kernels, and cooperative matrices if the adapter has
-/// them.
+/// Returns the plans that a test runs on an adapter: both families of kernels, and cooperative matrices if the adapter
+/// has them.
 pub fn plans(executor: &Executor) -> Vec<KernelPlan> {
     let own = own_plan(executor);
     let mut plans = vec![
@@ -92,7 +92,7 @@ pub fn plans(executor: &Executor) -> Vec<KernelPlan> {
     plans
 }
 
-/// The storages of activations that an adapter supports.
+/// Returns the storage types of activations that an adapter supports.
 pub fn storages(executor: &Executor) -> Vec<Storage> {
     if executor.is_cpu() {
         return vec![Storage::F32];
@@ -104,12 +104,12 @@ pub fn storages(executor: &Executor) -> Vec<Storage> {
         .collect()
 }
 
-/// The storages of weights that an adapter supports.
+/// Returns the storage types of weights that an adapter supports.
 pub fn weight_storages(executor: &Executor) -> Vec<Storage> {
     if executor.is_cpu() { Storage::ALL.to_vec() } else { storages(executor) }
 }
 
-/// Values as a tensor of activations `[rows, width]`.
+/// Returns values as a tensor of activations `[rows, width]`.
 pub fn activations(
     builder: &mut Builder,
     name: &'static str,
@@ -140,14 +140,15 @@ pub fn run(executor: &mut Executor, mut builder: Builder, y: Activations) -> (Ve
     (rows, outcome)
 }
 
-/// The maximum error that storing a value near x makes.
+/// Returns the maximum error of storing a value near x.
 pub fn rounding(storage: Storage, x: f64) -> f64 {
     let bits = match storage {
         Storage::F32 => 24,
         Storage::F16 | Storage::PackedF16 => 11,
         Storage::PackedBf16 => 8,
     };
-    // The error is a whole spacing of the storage, since some drivers truncate when they store a value.
+    // This is the distance between neighbouring values of the storage type, since some drivers truncate when they store
+    // a value.
     x.abs().max(6.2e-5) * 2f64.powi(1 - bits)
 }
 

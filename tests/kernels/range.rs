@@ -1,4 +1,5 @@
-//! Values beyond a storage's range set the overflow flag of their token, whatever the driver stores for them.
+//! Tests that values beyond the range of a storage type set the overflow flag of their token, whatever the driver
+//! stores for these values.
 
 use vectile::dtype::Storage;
 use vectile::kernels::{Activation, Builder, matmul};

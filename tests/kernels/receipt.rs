@@ -1,4 +1,4 @@
-//! Tests the receipt of a batch: if a kernel stops computing, the same batch notices it, whichever kernel it is.
+//! Tests the receipt of a batch: if any kernel stops computing, the receipt of the same batch shows it.
 
 use pollster::block_on;
 use vectile::executor::Executor;
@@ -18,7 +18,7 @@ fn executor() -> Option<Executor> {
     if lacks_shaders() { None } else { open(&[], None) }
 }
 
-/// The graph of every known answer that the adapter can run, with the name of its kernel.
+/// Returns the graph of every known-answer test that the adapter can run, with the name of its kernel.
 fn graphs(executor: &Executor) -> Vec<(&'static str, Graph)> {
     let storage = storages(executor)[0];
     let mut graphs = Vec::new();

@@ -1,4 +1,4 @@
-//! The kernels that search a corpus: `similarity` and `top_k`.
+//! Tests the kernels that search a corpus: `similarity` and `top_k`.
 
 use vectile::SimilarityFunction;
 use vectile::dtype::Storage;
@@ -71,7 +71,7 @@ fn a_score_is_bit_identical_among_any_queries_and_rows() {
     }
 }
 
-/// The best of all pairs, sorted, without places that hold no candidate.
+/// Returns the best pairs, sorted, without the pairs that hold no candidate.
 fn merged(pairs: &[f32], keep: usize) -> Vec<[f32; 2]> {
     let mut best: Vec<[f32; 2]> =
         pairs.chunks(2).map(|pair| [pair[0], pair[1]]).filter(|pair| pair[1] >= 0.0).collect();
@@ -85,7 +85,7 @@ fn the_best_of_ragged_counts_are_those_of_a_full_sort_with_ties() {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         for count in RAGGED.iter().copied().chain([1021, 20_011]) {
-            // Scores of few values have ties, and the last are negative.
+            // The scores have only a few different values, so there are ties. The last scores are negative.
             let of = |at: usize| ((at * 7919) % 251) as f32 * 0.5 - 20.0;
             let scores: Vec<f32> = (0..3 * count).map(of).collect();
             for keep in [1, 10, 33, 128] {
@@ -106,7 +106,7 @@ fn the_best_of_ragged_counts_are_those_of_a_full_sort_with_ties() {
     }
 }
 
-/// Every candidate has a place of its own, so a score that is not a number reaches the host, which refuses it.
+/// No two candidates have the same place, so a score that is not a number reaches the host, which refuses the result.
 #[test]
 fn scores_of_any_bits_keep_their_order() {
     let Some(mut bench) = bench() else { return };

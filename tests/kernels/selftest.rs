@@ -1,5 +1,5 @@
-//! Every kernel passes its known-answer test in every variant and storage that the adapter supports, and a broken
-//! kernel does not.
+//! Tests that every kernel passes its known-answer test in every variant and storage type that the adapter supports,
+//! and that a broken kernel fails its test.
 
 use pollster::block_on;
 use vectile::Storage;

@@ -1,6 +1,6 @@
 //! Sends every variant that a browser could get to Tint, the compiler of Chrome and Edge, as Dawn for Node has it. The
-//! device is Dawn's null device, which checks shaders and pipelines as any other and computes nothing. It has WebGPU's
-//! default limits, and only the features that the variant needs.
+//! device is Dawn's null device, which checks shaders and pipelines like any other device, and computes nothing. This
+//! device has WebGPU's default limits, and only the features that the variant needs.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use vectile::kernels::ALL;
 use crate::support::{on_path, root, skip};
 use crate::variants::variants;
 
-/// A variant as `browser/compile.mjs` reads it.
+/// A variant, in the format that `browser/compile.mjs` reads.
 #[derive(Serialize)]
 struct Sent {
     name: String,
@@ -78,7 +78,7 @@ fn every_variant_compiles_in_a_browser() {
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{errors}");
-    // The script also compiles a faulty text, so a compiler that accepts everything does not pass.
+    // The script also compiles a faulty shader, so a compiler that accepts everything fails the test.
     let expected = format!("{} of {} variants accepted", all.len(), all.len());
     assert!(said.contains(&expected), "{said}\n{errors}");
     eprintln!("{said}");

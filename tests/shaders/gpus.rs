@@ -1,5 +1,6 @@
-//! The table of GPUs in `docs/gpus.md`, from facts that drivers without hardware report, and from the dtype policy.
-//! `cargo bench --bench compilers` records the facts, and its `--check` compares them with the drivers.
+//! Tests the tables in `docs/gpus.md`. They must agree with the facts that drivers without hardware report, and with
+//! the dtype policy. `cargo bench --bench compilers` records the facts, and its `--check` compares them with the
+//! drivers.
 
 use serde::Deserialize;
 use vectile::dtype::{DtypeOptions, F16Facts, resolve};
@@ -35,7 +36,7 @@ fn row(cells: &[String]) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
-/// The table of features, limits and variants.
+/// Returns the table of features, limits and variants.
 fn features(all: &[Recorded]) -> String {
     let head = [
         "GPU",
@@ -79,7 +80,8 @@ fn features(all: &[Recorded]) -> String {
     table
 }
 
-/// The storages that the policy chooses, for example `f16/f32`, or one name if weights and activations agree.
+/// Returns the storage types that the policy chooses, for example `f16/f32`, or one name if those of weights and
+/// activations are equal.
 fn chosen(
     dtype: DtypeRequest,
     checkpoint: FloatDtype,
@@ -98,7 +100,7 @@ fn chosen(
     }
 }
 
-/// The table of precisions. GPUs for which the policy chooses the same share a row.
+/// Returns the table of precisions. GPUs for which the policy chooses the same storage types share a row.
 fn precisions(all: &[Recorded]) -> String {
     let head = ["GPUs", "`--dtype`", "f32 checkpoint", "f16 checkpoint", "bf16 checkpoint"];
     let mut table = row(&head.map(str::to_owned)) + &row(&head.map(|_| "---".to_owned()));

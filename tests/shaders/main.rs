@@ -1,6 +1,6 @@
 //! Checks every kernel in every variant by naga, without a GPU. Each variant is valid under WebGPU's default limits
-//! with only the capabilities that it needs. It agrees with its descriptor, and translates to SPIR-V, MSL and HLSL.
-//! `browser.rs` sends the variants to the compiler of a browser.
+//! with only the capabilities that it needs. Each variant agrees with its descriptor, and translates to SPIR-V, MSL and
+//! HLSL. `browser.rs` sends the variants to the compiler of a browser.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

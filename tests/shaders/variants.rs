@@ -1,4 +1,4 @@
-//! The variants of a kernel.
+//! Lists the variants of a kernel.
 
 use vectile::dtype::Storage;
 use vectile::gpu::kernel::Kernel;
@@ -11,8 +11,8 @@ pub const MAX_WORKGROUP_MEMORY: u32 = 16384;
 pub const MAX_INVOCATIONS: u32 = 256;
 pub const MAX_STORAGE_BUFFERS: usize = 8;
 
-/// Every variant of a kernel that can occur: all storages and ways of sharing lanes, with one setting changed at a
-/// time.
+/// Returns every variant of a kernel that can occur: with all storage types, with and without subgroups, and with one
+/// setting changed at a time.
 pub fn variants(kernel: &Kernel) -> Vec<ShaderVariant> {
     let storages = |read: bool| -> &[Storage] {
         match read {
@@ -68,7 +68,7 @@ pub fn variants(kernel: &Kernel) -> Vec<ShaderVariant> {
     all
 }
 
-/// The variants of an attention for heads of `head4` cells.
+/// Returns the variants of attention for heads of `head4` cells.
 fn heads(kernel: &Kernel, base: &ShaderVariant, head4: u32) -> Vec<ShaderVariant> {
     let variants = match kernel.name {
         "attention_tile" => vec![attention::Variant::Tile(attention::WorkSplit::of(
