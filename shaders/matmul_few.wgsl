@@ -1,4 +1,5 @@
 // matmul_few: computes y = epilogue(x · w + bias) on GPUs, for few rows.
+//
 // shared/linear.wgsl describes the bindings, the parameters and the epilogue.
 //
 // An invocation computes ROWS rows × CELLS cells of y in registers. A cell is one `vec4`, and CELLS is 1 or 2. A single

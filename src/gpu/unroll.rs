@@ -1,4 +1,5 @@
 //! Unrolls loops of WGSL, so that arrays in registers are indexed by constants.
+//!
 //! naga translates every loop to `while (true)`, and some drivers do not unroll such a loop. An array that the loop's
 //! variable indexes may then be placed in memory instead of registers. If a loop is to be unrolled, its first line ends
 //! with a directive:

@@ -14,6 +14,7 @@ pub struct DownloadProgress {
 }
 
 /// Options of [`ModelFiles::from_hub_with`](crate::ModelFiles::from_hub_with).
+///
 /// The description of each optional field names the environment variable or the default that applies if the field is
 /// `None`.
 #[derive(Clone, Default)]

@@ -1,4 +1,5 @@
 //! Checks the rules of ARCHITECTURE.md and docs/style.md on the source itself.
+//!
 //! Each rule is a function from a [`Tree`](tree::Tree) of paths and texts to the places that break the rule. The first
 //! test of each rule runs the rule on the repository. The second test puts a violation into a copy in memory, and
 //! expects that the rule reports it.

@@ -67,7 +67,7 @@ pub enum Command {
     Serve(ServeArgs),
     /// Show the modules, tensors, precision, graph and memory of a model on this machine.
     Inspect(InspectArgs),
-    /// List the GPU adapters of this machine and their features.
+    /// List the adapters of this machine (GPUs and the CPU) and their features.
     Adapters(AdaptersArgs),
     /// Measure speed, accuracy and memory of each precision.
     ///
@@ -77,7 +77,8 @@ pub enum Command {
     /// one precision with a round of the other.
     Bench(BenchArgs),
     /// Time the matmul variants at a model's weight shapes and cache the fastest for later loads.
-    /// Without MODEL, the shapes of common models are timed. The model's weights are not loaded. A shape that was not
+    ///
+    /// Without MODEL, the shapes of common models are timed. The weights of MODEL are not loaded. A shape that was not
     /// tuned uses the default variant for this class of adapter. Batches of different row counts may use different
     /// variants of the same shape, but only variants that were tested to be bit-identical to each other. In f16, the
     /// matmuls of a weight shape use cooperative matrices for all row counts or for none. If tuning changes this

@@ -28,9 +28,9 @@ pub struct ModelArgs {
     /// Put at most N tokens into a batch. The limit affects speed and memory, but not the vectors.
     #[arg(long, value_name = "N")]
     pub batch_tokens: Option<NonZeroUsize>,
-    /// Tune the model's matmuls on this GPU before loading, unless they were tuned before.
+    /// Find the fastest matmul variants for the model on this GPU before loading, unless this was done before.
     ///
-    /// Tuning takes some seconds. `vectile tune MODEL` does the same.
+    /// The search takes some seconds. `vectile tune MODEL` does the same without running the model.
     #[arg(long)]
     pub tune: bool,
     /// Print only errors on stderr.
@@ -55,7 +55,8 @@ pub struct RunArgs {
     /// `auto` means the dtype of the checkpoint, if the adapter supports that dtype.
     #[arg(long, default_value = "auto", value_name = "DTYPE")]
     pub dtype: DtypeRequest,
-    /// Use this fallback for float16 on an adapter without SHADER_F16: f32, packed or error.
+    /// Use this replacement for f16 on an adapter without f16 in shaders: f32, packed or error. `packed` stores two f16
+    /// values in each 32-bit word.
     #[arg(long, default_value = "f32", value_name = "FALLBACK")]
     pub half_fallback: HalfFallback,
     /// Store activations in this type, f32 or f16, instead of the type that Vectile chooses.

@@ -79,7 +79,7 @@ pub struct ServeArgs {
     /// Put at most N tokens into a batch. The limit affects speed and memory, but not the vectors.
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch_tokens: Option<NonZeroUsize>,
-    /// Tune the models' matmuls on this GPU before loading, unless they were tuned before.
+    /// Find the fastest matmul variants for the models on this GPU before loading, unless this was done before.
     #[arg(long, help_heading = "Model")]
     pub tune: bool,
     /// Print only errors on stderr.

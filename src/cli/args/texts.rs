@@ -142,7 +142,7 @@ pub struct EmbedArgs {
     /// Choose what happens to a row that has no text or whose text cannot be embedded.
     #[arg(long, default_value = "fail", value_name = "RULE", help_heading = "Input")]
     pub on_error: OnError,
-    /// Write the rows to this file, in the order of the texts, or to stdout (`-`).
+    /// Write one row for each text to this file, or to stdout (`-`). The rows have the order of the texts.
     ///
     /// FILE is created when all rows are finished. Until then, finished rows are stored in FILE.parts. There is no
     /// FILE.parts if the texts come from stdin or from arguments.
@@ -181,7 +181,8 @@ pub struct EmbedArgs {
     /// Store vectors as float32, float16, int8, uint8, binary or ubinary, as sentence-transformers does.
     #[arg(long, default_value = "float32", value_name = "PRECISION", help_heading = "Output")]
     pub precision: OutputPrecision,
-    /// Take the range of each column, which int8 and uint8 need, from the float32 rows of this NumPy file.
+    /// Compute the ranges for int8 and uint8 from the float32 rows of this NumPy file. A range is the minimum and
+    /// maximum of a column.
     ///
     /// By default the ranges come from all vectors of this run.
     #[arg(long, value_name = "FILE.npy", conflicts_with = "sparse", help_heading = "Output")]
@@ -311,6 +312,7 @@ pub struct RerankArgs {
     #[command(flatten)]
     pub lines: LineArgs,
     /// Prepend the model's prompt of this name to QUERY.
+    ///
     /// If the model has a chat template, the prompt becomes the system message. For example, Qwen3-Reranker reads its
     /// instruction from the system message.
     #[arg(long, value_name = "NAME", conflicts_with = "prompt", help_heading = "Texts")]
