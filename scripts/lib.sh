@@ -140,7 +140,7 @@ debian_mirror() {
 }
 
 # unpack_newer_debian DIR PACKAGE/SUITE...: unpacks packages of NEWER_DEBIAN and its backports into DIR/root. The
-# function installs nothing. It keeps its own apt lists in DIR, so the machine's apt data does not change.
+# function installs nothing. The function keeps its own apt lists in DIR, so the machine's apt data does not change.
 unpack_newer_debian() {
     local dir=$1 mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg package
     shift

@@ -97,7 +97,8 @@ step "cargo fmt --check" cargo fmt --check
 step "cargo clippy" cargo clippy --locked --all-features --all-targets -- -D warnings
 step "cargo clippy, the library alone" cargo clippy --locked --no-default-features --lib -- -D warnings
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps
-# Tests run the shaders on the machine's GPU or software driver. They run on the CPU only if VECTILE_ADAPTER is `cpu`.
+# Tests run the shaders on the machine's GPU or software driver. The shaders' tests run on the CPU only if
+# VECTILE_ADAPTER is `cpu`.
 step "cargo test" cargo test --locked --all-features
 # On the CPU, f16 and packed f16 weights are widened to f32 and then computed like f32 weights. The tests of kernels check
 # the widening for every storage type, so the golden vectors of these two are skipped.
@@ -148,8 +149,8 @@ current="setting up drivers that compute nothing"
 if [ "$(uname -s)" = Linux ] && ensure_mesa_matrices "$ROOT/.vectile/mesa" && ensure_silent_drivers "$ROOT/.vectile/mesa"; then
     step "cargo test, drivers that compute nothing" \
         env VECTILE_SILENT_DRIVERS="$ROOT/.vectile/mesa" cargo test --locked --all-features --test silent_drivers
-    # These drivers also compile shaders as on their GPUs. The step compiles for seven of eighteen GPUs, and only the
-    # variants that have limits. It takes half a minute.
+    # These drivers also compile shaders as they do for the real GPUs. The step compiles for seven of eighteen GPUs, and
+    # only the variants for which limits are recorded. The step takes half a minute.
     step "bench of compilers: limits of registers, spills and instructions" \
         env VECTILE_SILENT_DRIVERS="$ROOT/.vectile/mesa" cargo test --locked --all-features --bench compilers -- --check
 else

@@ -6,7 +6,7 @@
 //
 // A single workgroup writes all slots of `order`. Each lane has a range of consecutive rows, and counts the rows of
 // each expert in this range. Then one lane for each expert computes positions from these counts, and each lane writes
-// its rows to these positions. Row numbers up to 2²⁴ are exact in f32.
+// its rows to these positions. Pairs hold row numbers as f32, which is exact up to 2²⁴.
 #import report
 
 struct Params {

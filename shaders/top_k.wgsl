@@ -9,7 +9,7 @@
 // over queries. The workgroup loads the tile into workgroup memory. For each candidate, a lane counts the better
 // candidates of the tile; this count is the candidate's place. If scores are equal, the candidate with the lower row is
 // better. The kernel compares integers that it makes from the bits of the scores (see `key_of`). Therefore no two
-// candidates have the same place, even if scores are NaN. Row numbers below 2²⁴ are exact in f32.
+// candidates have the same place, even if scores are NaN. Pairs hold row numbers as f32, which is exact below 2²⁴.
 #import report
 
 struct Params {

@@ -34,7 +34,7 @@
 //! # Computation
 //!
 //! Vectile applies the tokenizer, the transformer and every module of `modules.json` as sentence-transformers does.
-//! Vectile supports all pooling modes, and the modules Dense, LayerNorm and Normalize. It also applies prompts,
+//! Vectile supports all pooling modes, and the modules Dense, LayerNorm and Normalize. Vectile also applies prompts,
 //! `truncate_dim` and `max_seq_length`. If a model requests an unsupported feature, the result is an [`Error`] that
 //! names the file and the field, never an approximation. README lists the architectures.
 //!
@@ -42,7 +42,7 @@
 //!
 //! [`ModelFiles`] opens a directory, a Hub repository or bytes. [`ModelBuilder`] has the settings for loading: dtype,
 //! adapter, memory limit, cache directory and progress. [`ModelBuilder::build`] first checks the files without a
-//! device. It then opens the device and estimates the memory. A model that does not fit is refused before any weights
+//! device. Then it opens the device and estimates the memory. A model that does not fit is refused before any weights
 //! are loaded.
 //!
 //! # Precision

@@ -30,7 +30,7 @@ pub enum SimilarityFunction {
     Dot,
     /// The negative Euclidean distance, which is 0 for equal vectors.
     Euclidean,
-    /// The negative Manhattan distance, which is the sum of absolute differences. It is 0 for equal vectors.
+    /// The negative Manhattan distance, which is the sum of absolute differences. The result is 0 for equal vectors.
     Manhattan,
 }
 

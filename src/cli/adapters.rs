@@ -105,7 +105,7 @@ fn describe(report: &AdapterReport) -> String {
     ];
     let mut block = format!("{}: {}\n", adapter.index, adapter.name);
     for (name, value) in rows {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail, so the result is ignored.
         let _ = writeln!(block, "   {name:<12} {value}");
     }
     block

@@ -10,7 +10,7 @@ use super::table::number_table;
 /// Returns all tables of a report.
 pub fn table(report: &Report) -> String {
     let mut out = String::new();
-    // Writing to a string cannot fail.
+    // Writing to a string cannot fail, so the result is ignored.
     let _ = writeln!(
         out,
         "{model} ({model_type}) · vectile {version} · {date} · measured in {seconds:.0} s",

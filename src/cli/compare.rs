@@ -36,7 +36,7 @@ fn read(path: &Path) -> Result<Report, Failure> {
 fn text(comparison: &Comparison) -> String {
     let mut out = String::new();
     for warning in &comparison.warnings {
-        // Writing to a string cannot fail.
+        // Writing to a string cannot fail, so the result is ignored.
         let _ = writeln!(out, "note: {warning}");
     }
     let header = |first: &str| {

@@ -44,8 +44,8 @@ use failure::Failure;
 /// The environment variable that sets the log filter, such as `warn`, `debug` or `vectile=trace`.
 const LOG_VARIABLE: &str = "VECTILE_LOG";
 
-/// The default log filter. It disables the logs of the Hub client and of wgpu, because this program reports the errors
-/// of these libraries itself.
+/// The default log filter. The filter disables the logs of the Hub client and of wgpu, because this program reports the
+/// errors of these libraries itself.
 const DEFAULT_LOG: &str = "warn,hf_hub=off,wgpu=off";
 
 /// The log filter if `--quiet` is given.

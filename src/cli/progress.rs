@@ -82,8 +82,8 @@ impl Drop for Progress {
     }
 }
 
-/// Returns a closure that draws a bar of finished steps. Its arguments are the current step, the number of finished
-/// steps and the number of all steps. Dropping the closure clears the bar.
+/// Returns a closure that draws a bar of finished steps. The closure's arguments are the current step, the number of
+/// finished steps and the number of all steps. Dropping the closure clears the bar.
 pub fn steps(shown: bool) -> impl FnMut(&str, usize, usize) {
     let bar = bar(None, "{bar:24} {percent:>3}%  {elapsed}  {wide_msg}", shown)
         .with_finish(ProgressFinish::AndClear);

@@ -73,7 +73,7 @@ fn describe(found: &Tuning) -> String {
             "times are measured on the host over whole runs, because the adapter has no timestamps"
         }
     };
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail, so the result is ignored.
     let _ = writeln!(out, "adapter      {}", found.adapter);
     let (weights, activations) = (found.weights, found.activations);
     let _ = writeln!(out, "precision    {weights} weights, {activations} activations; {how_timed}");

@@ -19,8 +19,8 @@ pub(crate) struct JsonFile {
     /// The file's name, relative to the model's directory.
     pub name: String,
     pub map: Map<String, Value>,
-    /// The path of the object in the file, which error messages put before field names. It is empty, or `outer.` for a
-    /// nested object.
+    /// The path of the object in the file, which error messages put before field names. The path is empty, or `outer.`
+    /// for a nested object.
     prefix: String,
     /// The paths of the fields that were read. The path of a nested object ends with a dot. Nested objects and clones
     /// share this set.
@@ -90,7 +90,7 @@ impl JsonFile {
         self.map.get(field).is_some_and(Value::is_null)
     }
 
-    /// Records fields as read. This is for fields that are irrelevant because of the values of other fields.
+    /// Records fields as read. Call this function for fields that are irrelevant because of the values of other fields.
     pub fn mark_read(&self, fields: &[&str]) {
         let paths = fields.iter().map(|field| format!("{}{field}", self.prefix));
         self.read.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);

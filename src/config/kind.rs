@@ -8,7 +8,7 @@ use crate::config::{
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The kind of a model. It decides which result the model returns for a text.
+/// The kind of a model. The kind decides which result the model returns for a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ModelKind {
     /// The model returns one vector for each text: [`Embedder`](crate::Embedder).

@@ -64,10 +64,10 @@ pub(crate) struct ModelConfig {
     pub prompts: BTreeMap<String, String>,
     pub default_prompt_name: Option<String>,
     pub truncate_dim: Option<usize>,
-    /// The function that the field `similarity_fn_name` names. It is `None` if the field is null or names a function
-    /// for another kind of model.
+    /// The function that the field `similarity_fn_name` names. The value is `None` if the field is null or names a
+    /// function for another kind of model.
     pub similarity: Option<SimilarityFunction>,
-    /// The assumptions that Vectile made where the model's files give no value. They are shown to the user.
+    /// The assumptions that Vectile made where the model's files give no value. The assumptions are shown to the user.
     pub notes: Vec<String>,
 }
 

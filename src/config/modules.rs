@@ -217,8 +217,8 @@ pub(super) fn after_static(
 /// Returns the modules after the transformer of a multi-vector encoder, which are applied to token vectors. Also
 /// returns the config of the `MultiVectorMask` module.
 ///
-/// If `converted` is true, the model was a single-vector model. Its pooling, and the normalisation after the pooling,
-/// are then left out, as in sentence-transformers.
+/// If `converted` is true, the model was a single-vector model. The pooling of that model, and the normalisation after
+/// the pooling, are then left out, as in sentence-transformers.
 pub(super) fn of_tokens(
     files: &ModelFiles,
     entries: &[ModuleEntry],
@@ -281,7 +281,7 @@ fn parse(
                 Some(Module::LayerNorm { path: entry.path.clone(), dimension })
             }
             "Normalize" => Some(normalize(entry, files)?),
-            // Dropout has no effect outside training.
+            // Dropout has no effect outside training, so the module is skipped.
             "Dropout" => None,
             "Transformer" => return Err(entry.wrong("is a second Transformer")),
             "StaticEmbedding" => {
@@ -318,7 +318,7 @@ impl ModuleEntry {
     }
 }
 
-/// Reads a `Normalize` module. Its directory is often missing, because the module has no settings.
+/// Reads a `Normalize` module. The module's directory is often missing, because the module has no settings.
 fn normalize(entry: &ModuleEntry, files: &ModelFiles) -> Result<Module, Error> {
     if !entry.path.is_empty()
         && let Some(file) = JsonFile::load(files, &entry.file_name())?

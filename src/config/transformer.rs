@@ -235,8 +235,8 @@ pub(super) fn do_lower_case(settings: Option<&JsonFile>) -> Result<bool, Error> 
     Ok(settings.map(|file| file.bool("do_lower_case")).transpose()?.flatten().unwrap_or(false))
 }
 
-/// Returns the maximum number of tokens of a text. This is the number in the settings, or else the smaller of the
-/// tokenizer's limit and the model's number of positions.
+/// Returns the maximum number of tokens of a text. The maximum is the number in the settings, or else the smaller of
+/// the tokenizer's limit and the model's number of positions.
 pub(super) fn max_seq_length(
     files: &ModelFiles,
     prefix: &str,

@@ -20,7 +20,8 @@ pub(super) struct Epilogue<'a> {
     activation: Activation,
     gated: bool,
     rotary: Option<Rotary<'a>>,
-    /// The column of y that belongs to the first column of the weight. It is counted before a gate halves the columns.
+    /// The column of y that belongs to the first column of the weight. The column is counted before a gate halves the
+    /// columns.
     first_column: usize,
     /// The number of values in a row of y.
     stride: usize,

@@ -97,8 +97,8 @@ pub(super) fn matmul(call: &Call<'_>, y: &mut [f32]) -> Result<(), Error> {
     error.result()
 }
 
-/// Returns the number of rows in a block. It is at most `most`, about equal for all threads, and a multiple of the tile
-/// height of the library's kernels.
+/// Returns the number of rows in a block. The number is at most `most`, about equal for all threads, and a multiple of
+/// the tile height of rten-gemm's kernels.
 fn block_rows(rows: usize, most: usize) -> usize {
     let blocks = rows.div_ceil(most).next_multiple_of(count());
     rows.div_ceil(blocks.max(1)).next_multiple_of(12).clamp(1, most)

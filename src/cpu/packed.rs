@@ -13,17 +13,17 @@ use super::widen::widen_columns;
 use crate::dtype::Storage;
 use crate::error::Error;
 
-/// The number of columns of a panel. It is a multiple of eight and of the widths of all kernels of the library.
+/// The number of columns of a panel. The number is a multiple of eight and of the widths of all kernels of rten-gemm.
 pub(super) const PANEL: usize = 96;
 
 thread_local! {
-    /// The library's fastest kernels that this machine can run. They cannot move between threads.
+    /// The fastest kernels of rten-gemm that this machine can run. They cannot move between threads.
     static GEMM: GemmExecutor<f32> = GemmExecutor::new();
     /// The values of a panel, widened to f32.
     static PANEL_VALUES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Returns the name of the library's kernels on this machine.
+/// Returns the name of rten-gemm's kernels on this machine.
 pub(super) fn kernel_name() -> String {
     GEMM.with(|gemm| gemm.kernel_name().to_owned())
 }

@@ -1,8 +1,8 @@
 //! The dtype policy: the only place where a dtype is chosen.
 //!
 //! `resolve` takes the caller's request, the checkpoint's dtype, the adapter's support for f16 and the facts of the
-//! architecture. It returns a [`Precision`], and it is a pure function. No other code reads a dtype from a config, or
-//! asks the adapter about f16.
+//! architecture. `resolve` returns a [`Precision`], and is a pure function. No other code reads a dtype from a config,
+//! or asks the adapter about f16.
 //!
 //! Products and sums are always f32; f16 and bf16 are storage types. Matrices and embedding tables have the storage
 //! type of weights. Biases and norm weights, which are a thousandth of the bytes, stay f32.
@@ -99,7 +99,7 @@ pub enum Storage {
     F16,
     /// Pairs of f16 packed in `u32`, on any adapter.
     PackedF16,
-    /// Pairs of bf16 packed in `u32`, on any adapter. This is exact for bf16 checkpoints.
+    /// Pairs of bf16 packed in `u32`, on any adapter. This storage type is exact for bf16 checkpoints.
     PackedBf16,
 }
 
@@ -148,7 +148,7 @@ impl Serialize for Storage {
 /// The dtype of a checkpoint, and the source that states it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CheckpointDtype {
-    /// `float32`, `float16` or `bfloat16`.
+    /// The name of the dtype: `float32`, `float16` or `bfloat16`.
     pub dtype: FloatDtype,
     /// The config field or the tensor that states the dtype.
     pub source: String,
@@ -184,8 +184,8 @@ impl FloatDtype {
 const NO_DTYPE: &str = "the default, as neither config.json nor a tensor names a dtype,";
 
 impl CheckpointDtype {
-    /// Returns the dtype of a checkpoint. It is stated by `dtype` in `config.json`, or else by `torch_dtype`, or else
-    /// by the same fields in `text_config`. If no field states it, the dtype is that of the first floating-point
+    /// Returns the dtype of a checkpoint. The field `dtype` in `config.json` states the dtype, or else `torch_dtype`,
+    /// or else the same fields in `text_config`. If no field states it, the dtype is that of the first floating-point
     /// tensor, or else float32. `first_tensor` is the safetensors dtype and the name of that tensor.
     ///
     /// Null and unknown names count as missing. If `dtype` and `torch_dtype` differ, `dtype` takes precedence. A

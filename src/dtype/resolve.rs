@@ -24,7 +24,7 @@ use crate::error::Error;
 /// activations are unsafe in f16, F16 applies only to the weights. An explicit choice of activations overrides this:
 /// f16 activations are F16 in column A, and PackedF16 otherwise.
 ///
-/// On the CPU, weights have the storage type in column A, and activations are always F32. There the half fallback
+/// On the CPU, weights have the storage type in column A, and activations are always F32. On the CPU, the half fallback
 /// matters only if it is an error.
 ///
 /// The result of measuring the model itself, `measured`, takes precedence over the facts of its architecture. With

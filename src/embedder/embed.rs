@@ -178,7 +178,8 @@ impl Embedder {
         self.runner.memory()
     }
 
-    /// Returns notes for the user. They state the assumptions that Vectile made where the model's files give no value.
+    /// Returns notes for the user. The notes state the assumptions that Vectile made where the model's files give no
+    /// value.
     pub fn notes(&self) -> &[String] {
         self.runner.notes()
     }

@@ -121,7 +121,7 @@ pub(super) struct TokenBudget {
 }
 
 impl TokenBudget {
-    /// Returns the caller's budget, or else the default for this class of adapter. Both are lowered so that an
+    /// Returns the caller's budget, or else the default for this class of adapter. Either budget is lowered until an
     /// activation with `widest` values per token fits one binding.
     pub fn choose(asked: Option<usize>, adapter: &AdapterSummary, widest: usize) -> Self {
         let default = if adapter.is_software() { 2048 } else { 16384 };

@@ -1,4 +1,4 @@
-//! A model directory on disk. This module decides which paths belong to the directory, and reads the files by offset.
+//! A model directory on disk. This module checks which paths belong to the directory, and reads the files by offset.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};

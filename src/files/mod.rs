@@ -62,7 +62,7 @@ impl ModelFiles {
     /// Returns the files of a model in a directory. `save_pretrained` writes such a directory, and the Hugging Face
     /// cache has one for each snapshot (`models--owner--name/snapshots/<revision>`).
     ///
-    /// The directory must exist and be readable. Its contents are checked when the model is built.
+    /// The directory must exist and be readable. The contents of the directory are checked when the model is built.
     ///
     /// ```no_run
     /// let files = vectile::ModelFiles::from_directory("models/all-MiniLM-L6-v2")?;
@@ -74,8 +74,8 @@ impl ModelFiles {
         Ok(ModelFiles { backing: Backing::Directory(directory), label })
     }
 
-    /// Returns the files of a model as `(name, contents)` pairs in memory. This is for programs that contain a model,
-    /// or that have no file system, such as a browser.
+    /// Returns the files of a model as `(name, contents)` pairs in memory. Use this function in programs that contain a
+    /// model, or that have no file system, such as a browser.
     ///
     /// Names are relative and have forward slashes, as in the repository: `config.json`, `1_Pooling/config.json`. The
     /// call fails if a name is given twice, or if it refers to a file outside the model.
@@ -191,7 +191,7 @@ impl ModelFiles {
     }
 }
 
-/// One file of a model. Its content is read by offset.
+/// One file of a model, whose content is read by offset.
 #[derive(Debug)]
 pub(crate) struct ModelFile {
     name: String,

@@ -1,9 +1,9 @@
 //! [`ReadAt`]: a file that the caller reads.
 
-/// A file of a model that is read by offset, for [`ModelFiles::from_sources`](crate::ModelFiles::from_sources). It may
-/// be in a browser's storage, in an archive, or in memory: a `Vec<u8>` is such a file.
+/// A file of a model that is read by offset, for [`ModelFiles::from_sources`](crate::ModelFiles::from_sources). The
+/// file may be in a browser's storage, in an archive, or in memory: `Vec<u8>` implements this trait.
 pub trait ReadAt: Send + Sync {
-    /// The length of the file in bytes. It must not change while a model is loaded.
+    /// The length of the file in bytes. The length must not change while a model is loaded.
     fn size(&self) -> u64;
 
     /// Fills all of `into` with the bytes that start at `offset`. The range is within the file.

@@ -62,7 +62,7 @@ pub enum AdapterChoice {
     Best,
     /// The CPU, without any driver.
     Cpu,
-    /// The first adapter of the list that is not the CPU. It may be a software driver.
+    /// The first adapter of the list that is not the CPU. This adapter may be a software driver.
     Gpu,
     /// The adapter with this number in the list of [`adapters`](crate::adapters).
     Index(usize),
@@ -128,9 +128,9 @@ pub struct AdapterSummary {
     pub index: usize,
     /// The adapter's name, as the driver reports it.
     pub name: String,
-    /// `DiscreteGpu`, `IntegratedGpu`, `VirtualGpu`, `Cpu` (software) or `Other`.
+    /// The type of the adapter: `DiscreteGpu`, `IntegratedGpu`, `VirtualGpu`, `Cpu` (software) or `Other`.
     pub device_type: String,
-    /// `Vulkan`, `Metal`, `Dx12`, `Gl`, `BrowserWebGpu`, or `Native` for the CPU without a driver.
+    /// The graphics API: `Vulkan`, `Metal`, `Dx12`, `Gl`, `BrowserWebGpu`, or `Native` for the CPU without a driver.
     pub backend: String,
     /// The name of the driver.
     pub driver: String,

@@ -142,7 +142,7 @@ impl Gpu {
         self.adapter.backend == "Noop"
     }
 
-    /// Returns how the lanes (invocations) of a kernel share results on this device. They use subgroup operations, or
+    /// Returns how the lanes (invocations) of a kernel share results on this device. Lanes use subgroup operations, or
     /// workgroup memory if the kernels cannot use the device's subgroups.
     pub(crate) fn lanes(&self) -> Lanes {
         let smallest = self.adapter.subgroup_sizes.map_or(0, |sizes| sizes.0);

@@ -89,7 +89,7 @@ pub struct Graph {
     pub tensors: Vec<TensorInfo>,
     /// The dispatches, in the order of execution.
     pub dispatches: Vec<Dispatch>,
-    /// The tensor that is read back. Its rows are f32.
+    /// The tensor that is read back; its rows are f32.
     pub output: Option<TensorId>,
     /// The number of tokens in the batch, which is the number of overflow flags.
     pub tokens: usize,

@@ -116,7 +116,7 @@ pub fn resolve_imports(source: &str, variant: &ShaderVariant) -> Result<String, 
     Ok(resolve(source, variant)?.text)
 }
 
-/// Returns the complete WGSL of a source for the compiler of a browser. It differs from the result of
+/// Returns the complete WGSL of a source for the compiler of a browser. This text differs from the result of
 /// [`resolve_imports`] in the line `enable subgroups;`, which browsers require.
 ///
 /// # Errors

@@ -56,7 +56,7 @@ pub struct DispatchTime {
     pub bytes: u64,
 }
 
-/// The sizes in bytes of a dispatch's first binding and of the tensor that the dispatch wrote. Both are 0 for
+/// The sizes in bytes of a dispatch's first binding and of the tensor that the dispatch wrote. Both sizes are 0 for
 /// dispatches before and after the transformer's layers, where a row does not stand for a token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DispatchSizes {

@@ -1,6 +1,6 @@
 //! Activation functions, as `shaders/shared/activation.wgsl` computes them.
 
-/// An activation function. Its discriminant is its number in `shared/activation.wgsl`.
+/// An activation function. The discriminant of each variant is the function's number in `shared/activation.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// The identity, y = x.

@@ -33,7 +33,7 @@ pub static GROUP_ROWS: Kernel = Kernel {
 pub struct Grouped {
     /// `[slots]` pairs (row, expert) in f32. A slot without a row has row −1.
     pub order: TensorId,
-    /// The number of slots. They form whole tiles, and suffice whichever experts the tokens choose.
+    /// The number of slots. The slots form whole tiles, and suffice whichever experts the tokens choose.
     pub slots: usize,
     /// The number of rows: `top` for each token.
     pub rows: usize,

@@ -30,11 +30,11 @@ pub struct KernelPlan {
     pub matrices_by_rows: bool,
     /// The largest tile of the matmul that suits this class of adapter.
     pub largest_tile: OutputTile,
-    /// True if the number of rows may select among the bit-identical variants of the matmul. It is false on a device
-    /// where these variants are not bit-identical.
+    /// True if the number of rows may select among the bit-identical variants of the matmul. The value is false on a
+    /// device where these variants are not bit-identical.
     pub by_rows: bool,
-    /// The fastest variants as measured on this adapter. They take precedence over the defaults for its class of
-    /// adapter.
+    /// The fastest variants as measured on this adapter. These variants take precedence over the defaults for the
+    /// adapter's class.
     pub tuned: Option<Arc<Tuned>>,
     /// If set, every matmul runs this variant. Tests and measurements set it.
     pub forced: Option<Variant>,

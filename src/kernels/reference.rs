@@ -23,7 +23,7 @@ pub fn activate(activation: Activation, x: f64) -> f64 {
     }
 }
 
-/// Returns the error function at `x`, accurate to 1e-15. It is computed from the Taylor series near zero, and from the
+/// Returns the error function at `x`, accurate to 1e-15. The function uses the Taylor series near zero, and the
 /// continued fraction of erfc elsewhere (Abramowitz and Stegun 7.1.5 and 7.1.14).
 pub fn erf(x: f64) -> f64 {
     let a = x.abs();

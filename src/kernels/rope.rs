@@ -5,8 +5,8 @@
 //! The two values of a rotated pair lie side by side in a head. When weights are loaded, the weights of queries and of
 //! keys are reordered in the same way, so products of queries and keys do not change.
 //!
-//! For each batch, a model computes a table of angles on the host, with one row for each position. It also gives each
-//! token the number of its row in this table.
+//! For each batch, a model computes a table of angles on the host, with one row for each position. The model also gives
+//! each token the number of the token's row in this table.
 
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel};
@@ -95,7 +95,7 @@ pub struct Rope {
 /// The root mean square norm of each head before its rotation, with f32 weights.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadNorm {
-    /// The weights `[2, head]`: first those of queries, then those of keys. Both are padded to a multiple of four
+    /// The weights `[2, head]`: first those of queries, then those of keys. Both rows are padded to a multiple of four
     /// values, and are in the order of the heads' values.
     pub weight: TensorId,
     /// The epsilon: a value that is added to the mean of the squares.

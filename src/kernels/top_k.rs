@@ -1,4 +1,4 @@
-//! `top_k.wgsl`: selects the best candidates of each tile. It runs repeatedly until few candidates are left.
+//! `top_k.wgsl`: selects the best candidates of each tile. The kernel runs repeatedly until few candidates are left.
 
 use crate::dtype::Storage;
 use crate::gpu::graph::{Dispatch, TensorSource, Workgroups};
@@ -27,8 +27,8 @@ pub static TOP_K: Kernel = Kernel {
     ],
 };
 
-/// The maximum number of candidates that the kernel selects from a tile. It is half of the largest tile, so that each
-/// pass at least halves the number of candidates.
+/// The maximum number of candidates that the kernel selects from a tile. The maximum is half of the largest tile, so
+/// that each pass at least halves the number of candidates.
 pub const MAX_KEPT: usize = 128;
 
 /// If at most this many candidates are left for a query, the host sorts them. A further pass would cost more than it
@@ -43,8 +43,8 @@ fn tile(keep: usize) -> usize {
 /// Returns pairs (score, column) for each row of `scores`. The pairs include the `keep` best of the row. Among equal
 /// scores, the lower column is better. `keep` is at most [`MAX_KEPT`].
 ///
-/// The result is f32, `[scores rows, 2 · pairs]`. It consists of sorted runs of `keep` pairs, which the caller merges.
-/// A pair with column -1 holds no candidate.
+/// The result is f32, `[scores rows, 2 · pairs]`. The result consists of sorted runs of `keep` pairs, which the caller
+/// merges. A pair with column -1 holds no candidate.
 pub fn top_k(builder: &mut Builder, scores: Activations, keep: usize) -> Activations {
     let mut best = pass(builder, scores, keep, false);
     while best.width / 2 > FEW.max(tile(keep)) {

@@ -9,8 +9,8 @@ pub(super) const RIGHT: f64 = 0.95;
 /// The number of nearest neighbours of each text that are compared.
 const TOP: usize = 10;
 
-/// Returns the cosine of two vectors. It is 1 if both vectors are zero, and 0 if only one is. Equal vectors give
-/// exactly 1.
+/// Returns the cosine of two vectors. The result is 1 if both vectors are zero, and 0 if only one is. Equal vectors
+/// give exactly 1.
 pub fn cosine<B: Copy + Into<f64>>(a: &[f32], b: &[B]) -> f64 {
     let (mut dot, mut a_squares, mut b_squares) = (0.0, 0.0, 0.0);
     for (a, b) in a.iter().zip(b) {

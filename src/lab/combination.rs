@@ -9,8 +9,9 @@ use crate::embedder::EmbedderBuilder;
 use crate::error::Error;
 use crate::gpu::adapter::Feature;
 
-/// A precision: the storage types of the weights and of the activations. Its text is `weights/activations`, such as
-/// `f16/f32`. The short text `weights`, such as `f16`, means the default storage type of activations for these weights.
+/// A precision: the storage types of the weights and of the activations. A precision is written as
+/// `weights/activations`, such as `f16/f32`. The short text `weights`, such as `f16`, means the default storage type of
+/// activations for these weights.
 ///
 /// ```
 /// use vectile::lab::Combination;

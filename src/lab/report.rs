@@ -217,7 +217,7 @@ pub struct Cell {
 
 /// A ratio of the times of two series of rounds, or of other values. The median is over the ratios of times in the same
 /// round. The minimum and maximum are over the ratios of every round of one series to every round of the other series.
-/// They show how far another run may deviate.
+/// These two values show how far another run may deviate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
     /// The median of the ratios of times in the same round.

@@ -1,8 +1,8 @@
 //! DistilBERT (Sanh et al. 2019, <https://arxiv.org/abs/1910.01108>): distiluse, msmarco-distilbert,
 //! multi-qa-distilbert.
 //!
-//! DistilBERT is BERT without token types. Its config fields and tensors have names of their own. Epsilon is always
-//! 1e-12.
+//! DistilBERT is BERT without token types. The config fields and tensors of DistilBERT have names that differ from
+//! BERT's. Epsilon is always 1e-12.
 
 use crate::config::JsonFile;
 use crate::error::Error;

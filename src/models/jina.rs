@@ -2,7 +2,7 @@
 //!
 //! **v2** (Günther et al. 2023, <https://arxiv.org/abs/2310.19923>) is BERT with ALiBi and a gated feed-forward whose
 //! first half is the gate. The variant for code normalises queries and keys, has two norms after attention, and has its
-//! gate in the second half. Both variants have BERT's `model_type`; `auto_map` tells them apart.
+//! gate in the second half. Both variants have BERT's `model_type`, so Vectile distinguishes them by `auto_map`.
 //!
 //! **v3** (Sturua et al. 2024, <https://arxiv.org/abs/2409.10173>) is XLM-RoBERTa with rotary positions from 0 and no
 //! position table. Its `model_type` is `jina_embeddings_v3` in transformers, and `xlm-roberta` with custom code on the
@@ -40,8 +40,8 @@ pub(super) const V2_CODE: &[&str] = &[
 pub(super) const V3: &[&str] = &[
     "jinaai/xlm-roberta-flash-implementation--configuration_xlm_roberta.XLMRobertaFlashConfig",
     "jinaai/xlm-roberta-flash-implementation--modeling_lora.XLMRobertaLoRA",
-    // `custom_st.Transformer` is the class of the first module in modules.json. It is sentence-transformers'
-    // Transformer, which also passes the task to the model.
+    // `custom_st.Transformer` is the class of the first module in modules.json. This class is sentence-transformers'
+    // Transformer, extended so that it passes the task to the model.
     "custom_st.Transformer",
 ];
 

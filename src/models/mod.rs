@@ -1,6 +1,6 @@
 //! The model architectures. Each model family has a file, and [`blocks`] has the parts that families share. [`TABLE`]
-//! is the only list of `model_type`s. Models state facts and build graphs. They do not choose dtypes and do not access
-//! the GPU.
+//! is the only list of `model_type`s. Models state facts and build graphs. Models do not choose dtypes and do not
+//! access the GPU.
 
 mod albert;
 mod bert;
@@ -178,7 +178,7 @@ pub(crate) struct Facts {
     pub hidden: usize,
     /// The width of the layers, if a projection in the checkpoint changes it to `hidden`.
     pub projected_from: Option<usize>,
-    /// The width of the widest activation, including padding. It bounds the memory of a batch.
+    /// The width of the widest activation, including padding. This width bounds the memory of a batch.
     pub widest: usize,
     /// The number of rows of the token table. Every token id must be below this number.
     pub table_rows: usize,

@@ -2,8 +2,8 @@
 //! sentence-transformers' `StaticEmbedding` (static-retrieval-mrl) and model2vec
 //! (<https://github.com/MinishLab/model2vec>, potion).
 //!
-//! In model2vec, several tokens may share a row (`mapping`), and each token's row may have a factor (`weights`). Both
-//! are applied at load, which gives one row for each token, as in sentence-transformers.
+//! In model2vec, several tokens may share a row (`mapping`), and each token's row may have a factor (`weights`).
+//! Vectile applies `mapping` and `weights` at load, which gives one row for each token, as in sentence-transformers.
 
 use crate::batch::PackedBatch;
 use crate::config::FirstModule;

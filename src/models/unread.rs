@@ -14,8 +14,8 @@ use crate::weights::WeightFiles;
 /// Fields that do not affect the hidden states of an architecture, unless the architecture reads them.
 ///
 /// These fields come from transformers' configuration classes (versions 4.35, 4.57 and 5.24) and from the published
-/// models' own code. They affect training, text generation, heads, tokenization, the choice of an implementation, or
-/// nothing at all.
+/// models' own code. The fields affect training, text generation, heads, tokenization, the choice of an implementation,
+/// or nothing at all.
 const HARMLESS_FIELDS: &[&str] = &[
     // These fields name the checkpoint and its origin.
     "_commit_hash",
@@ -195,7 +195,7 @@ const HARMLESS_FIELDS: &[&str] = &[
     "top_k",
     "top_p",
     "typical_p",
-    // These fields are left over from the first releases of ALBERT and Gemma; transformers does not read them.
+    // transformers does not read these fields, which are left over from the first releases of ALBERT and Gemma.
     "_sliding_window_pattern",
     "down_scale_factor",
     "gap_size",

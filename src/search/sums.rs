@@ -19,7 +19,7 @@ pub(super) fn normalized(values: &[f32], dim: usize) -> Vec<f32> {
     normalized
 }
 
-/// Returns the norm by which a row is divided for the cosine. It is at least the minimum norm.
+/// Returns the norm by which a row is divided for the cosine. The result is at least the minimum norm.
 pub(super) fn length(row: &[f32]) -> f32 {
     squares(row).sqrt().max(MIN_LENGTH)
 }

@@ -9,7 +9,7 @@ use crate::gpu::shader::Lanes;
 use crate::kernels::KernelPlan;
 use crate::kernels::answers::ANSWERS;
 
-/// The pairs of storage types (of weights and activations) with which kernels are tested. They are the pairs that the
+/// The pairs of storage types (of weights and activations) with which kernels are tested. These are the pairs that the
 /// dtype policy can choose.
 pub const STORAGES: &[(Storage, Storage)] = &[
     (Storage::F32, Storage::F32),

@@ -91,8 +91,8 @@ fn fault(executor: &Executor, faults: &[String]) -> Error {
     )
 }
 
-/// Returns the kernels of a graph that give wrong results on this device. They are tested under the model's plan and
-/// with its storage types.
+/// Returns the kernels of a graph that give wrong results on this device. The kernels are tested under the model's plan
+/// and with the model's storage types.
 ///
 /// # Errors
 /// Returns the errors of running a graph.

@@ -1,5 +1,6 @@
-//! Selects the known-answer tests that a model needs. They test the kernels that the model runs, and the branches of
-//! these kernels that the model executes. Compiling the other tests would take most of the time of a first load.
+//! Selects the known-answer tests that a model needs. The selected tests cover the kernels that the model runs, and the
+//! branches of these kernels that the model executes. Compiling the other tests would take most of the time of a first
+//! load.
 
 use std::collections::BTreeSet;
 

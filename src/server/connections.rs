@@ -121,8 +121,8 @@ async fn refuse(mut stream: TcpStream) {
         stream.write_all(head.as_bytes()).await?;
         stream.write_all(&body).await?;
         stream.shutdown().await?;
-        // All data is read before the close. If a connection closes with unread data, the system resets it, and the
-        // client loses the response.
+        // All data from the client is read before the connection is closed. If a connection closes with unread data,
+        // the system resets it, and the client loses the response.
         let mut rest = [0; 4096];
         while stream.read(&mut rest).await? > 0 {}
         Ok::<(), std::io::Error>(())

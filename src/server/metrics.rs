@@ -229,7 +229,7 @@ impl Metrics {
         r.register("truncated_texts", help, self.truncated.clone());
         observe(r, models);
         let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail, so the result is ignored.
         let _ = encode(&mut text, &registry);
         text
     }

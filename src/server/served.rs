@@ -36,8 +36,8 @@ impl Served {
         Served { name: name.into(), model: LoadedModel::Sparse(encoder) }
     }
 
-    /// Returns a model to serve: a multi-vector encoder. It returns one vector for each token of a text, and the scores
-    /// of documents for a query.
+    /// Returns a model to serve: a multi-vector encoder. Such a model returns one vector for each token of a text, and
+    /// the scores of documents for a query.
     pub fn multi_vector(name: impl Into<String>, encoder: Arc<MultiVectorEncoder>) -> Self {
         Served { name: name.into(), model: LoadedModel::MultiVector(encoder) }
     }

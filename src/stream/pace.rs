@@ -22,8 +22,8 @@ impl Pace {
     }
 
     /// Returns the number of texts in the next window, after a window of `count` texts took the time `took`. The
-    /// windows grow until each takes a few seconds. Such a window has texts of many lengths, which can be sorted, and
-    /// still returns its rows soon.
+    /// windows grow until each takes a few seconds. A window of this size has texts of many lengths, which can be
+    /// sorted, and its rows still arrive soon.
     pub fn next_window(&self, count: usize, took: Duration) -> usize {
         let next = match took.as_millis() {
             // Even with eight times as many texts, the next window takes less than half a second. Small windows would

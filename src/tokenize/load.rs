@@ -22,7 +22,7 @@ use crate::files::ModelFiles;
 /// pieces).
 const MAX_FILE: u64 = 64_000_000;
 
-/// Texts that exercise unusual code paths of a tokenizer. They are tokenized when the model is loaded, so that a
+/// Texts that exercise unusual code paths of a tokenizer. These texts are tokenized when the model is loaded, so that a
 /// tokenizer that fails on one of them is refused.
 const PROBES: [&str; 22] = [
     "",
@@ -228,7 +228,7 @@ const GIVE_TYPES: [&str; 6] = [
     "ConvBertTokenizer",
     "DebertaTokenizer",
     "DebertaV2Tokenizer",
-    // In transformers, ElectraTokenizer is an alias of BertTokenizer.
+    // In transformers, ElectraTokenizer is an alias of BertTokenizer, which returns token types.
     "ElectraTokenizer",
     "MobileBertTokenizer",
 ];

@@ -36,7 +36,7 @@ pub use transformers::TransformersVersion;
 /// words. The token ids are the same as without pieces, and less memory is needed.
 const PIECE: usize = 64 * 1024;
 
-/// The tokenizer of a model. It truncates texts to [`Tokenizer::limit`] and does not pad them.
+/// The tokenizer of a model. The tokenizer truncates texts to [`Tokenizer::limit`] and does not pad them.
 ///
 /// As in transformers, truncation and padding in `tokenizer.json` are ignored, because they come from the tokenizer's
 /// training.
@@ -246,8 +246,8 @@ impl Tokenizer {
         Some(text.split_at(at))
     }
 
-    /// Returns the encoding of `ids` with special tokens added. Its token strings and offsets are empty, because they
-    /// are not needed.
+    /// Returns the encoding of `ids` with special tokens added. The token strings and offsets of this encoding are
+    /// empty, because they are not needed.
     fn add_special_tokens(&self, ids: &[u32]) -> tokenizers::Result<Encoding> {
         let tokens = ids.iter().map(|&id| Token::new(id, String::new(), (0, 0))).collect();
         let encoding = Encoding::from_tokens(tokens, 0);

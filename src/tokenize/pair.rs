@@ -8,8 +8,8 @@ use crate::error::Error;
 
 impl Tokenizer {
     /// Returns the tokens of a pair of texts. If there is a chat template, it renders the prompt and the two texts.
-    /// Otherwise the post-processor joins `prompt` + `first` with `second`. Both are truncated as with the strategy
-    /// `longest_first` of transformers.
+    /// Otherwise the post-processor joins `prompt` + `first` with `second`. Both texts are truncated as with the
+    /// strategy `longest_first` of transformers.
     pub fn encode_pair(&self, prompt: &str, first: &str, second: &str) -> Result<Tokens, Error> {
         self.encode_pair_within(prompt, [first, second], self.limit)
     }
@@ -120,8 +120,8 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// Returns the tokens that a template writes after any pair. They are the common ending of the rendered texts of
-    /// two different pairs.
+    /// Returns the tokens that a template writes after any pair. These tokens are the common ending of the rendered
+    /// texts of two different pairs.
     fn end_of_chat(&self, chat: &Chat, prompt: &str) -> Result<Vec<u32>, Error> {
         let [mut ids, other] = [
             self.rendered(chat, prompt, ["0", "0"])?,

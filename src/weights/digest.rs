@@ -61,7 +61,7 @@ pub(crate) fn digest_source(
 pub(crate) fn hex(digest: Sha256) -> String {
     let mut text = String::with_capacity(64);
     for byte in digest.finalize() {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail, so the result is ignored.
         let _ = write!(text, "{byte:02x}");
     }
     text

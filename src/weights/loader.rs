@@ -15,15 +15,15 @@ use crate::weights::{Lora, MatrixShape, TensorEntry, WeightFiles};
 /// The number of values that are read from a file at a time.
 pub(super) const PIECE: usize = 1 << 20;
 
-/// An embedding table. It is on the GPU, or on the host if it exceeds the maximum size of a binding.
+/// An embedding table. The table is on the GPU, or on the host if the table exceeds the maximum size of a binding.
 #[derive(Debug)]
 pub(crate) enum Table {
     /// The table is on the GPU. The number is the index of its weight buffer.
     Gpu(usize),
-    /// The table is on the host. Its rows have the storage type of the weights and are padded to a multiple of four
-    /// values. For each batch, the rows of the batch's tokens are uploaded.
+    /// The table is on the host. The table's rows have the storage type of the weights and are padded to a multiple of
+    /// four values. For each batch, the rows of the batch's tokens are uploaded.
     Host { bytes: Vec<u8>, row_bytes: usize },
-    /// The table is on the host. Its values were not read, because the loader only counts sizes.
+    /// The table is on the host. The table's values were not read, because the loader only counts sizes.
     Unread { row_bytes: usize },
 }
 

@@ -19,8 +19,8 @@ const MAX_BLOCK_BYTES: u64 = 128 << 20;
 /// The number of cells (groups of four columns) in a matmul tile. A block that is at least as wide as a tile consists
 /// of whole tiles.
 const TILE_CELLS: usize = 32;
-/// The number of checkpoint rows that are written as columns at a time. Their values in one output row fill one or two
-/// cache lines.
+/// The number of checkpoint rows that are written as columns at a time. The values of these rows in one output row fill
+/// one or two cache lines.
 const GROUP: usize = 32;
 
 /// The rows of a checkpoint matrix that become columns of a layer.
@@ -118,8 +118,9 @@ impl Loader<'_, '_> {
         self.layer(&[half(0), half(1)], inner)
     }
 
-    /// Loads a linear layer from some rows of a checkpoint matrix `[columns, inner]`, in the given order. This is for
-    /// layers whose full output would be too wide. The tensor `bias` has a value for every row of the matrix.
+    /// Loads a linear layer from some rows of a checkpoint matrix `[columns, inner]`, in the given order. Use this
+    /// function for layers whose full output would be too wide. The tensor `bias` has a value for every row of the
+    /// matrix.
     ///
     /// # Errors
     /// Returns the errors of [`Loader::joined`].

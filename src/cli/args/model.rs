@@ -33,7 +33,7 @@ pub struct ModelArgs {
     /// The search takes some seconds. `vectile tune MODEL` does the same without running the model.
     #[arg(long)]
     pub tune: bool,
-    /// Print only errors on stderr.
+    /// Print nothing on stderr except errors.
     #[arg(long, short)]
     pub quiet: bool,
 }

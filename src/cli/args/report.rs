@@ -115,7 +115,7 @@ pub struct BenchArgs {
     /// Use this name for the run in reports, for example the machine or the commit.
     #[arg(long, value_name = "TEXT", help_heading = "Output")]
     pub label: Option<String>,
-    /// Print only errors on stderr.
+    /// Print nothing on stderr except errors.
     #[arg(long, short)]
     pub quiet: bool,
 }
@@ -151,7 +151,7 @@ pub struct VerifyArgs {
     /// Put at most N tokens into a batch.
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub batch_tokens: Option<NonZeroUsize>,
-    /// Print only errors on stderr.
+    /// Print nothing on stderr except errors.
     #[arg(long, short)]
     pub quiet: bool,
     #[command(flatten)]
@@ -197,7 +197,7 @@ pub struct TuneArgs {
     /// Time the GPU kernels on a software adapter too. This option is for tests.
     #[arg(long, hide = true)]
     pub gpu_kernels: bool,
-    /// Print only errors on stderr.
+    /// Print nothing on stderr except errors.
     #[arg(long, short)]
     pub quiet: bool,
     #[command(flatten)]

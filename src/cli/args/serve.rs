@@ -82,7 +82,7 @@ pub struct ServeArgs {
     /// Find the fastest matmul variants for the models on this GPU before loading, unless this was done before.
     #[arg(long, help_heading = "Model")]
     pub tune: bool,
-    /// Print only errors on stderr.
+    /// Print nothing on stderr except errors.
     #[arg(long, short)]
     pub quiet: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Input files. This module finds the format of a file by its name, and reads and decompresses its bytes.
+//! Input files. Finds the format of a file by its name, and reads and decompresses the file's bytes.
 
 use std::fs;
 use std::io::{self, BufReader, Read, Seek};

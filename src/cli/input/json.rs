@@ -96,7 +96,8 @@ impl JsonObjects {
             (_, None) => {
                 return Err(self.malformed("the JSON array has no end; is the file complete?"));
             }
-            // Another array begins here. Some files of the `datasets` library have one array for each batch of rows.
+            // Another array begins after the end of an array. Some files of the `datasets` library have one array for
+            // each batch of rows.
             (DocumentState::End, Some(b'[')) => {
                 self.advance(b'[');
                 self.state = DocumentState::ArrayStart;

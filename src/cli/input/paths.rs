@@ -49,7 +49,7 @@ fn find_matches(pattern: &Path, output: &Path, files: &mut Vec<PathBuf>) -> Resu
             "{name}: the pattern is not UTF-8; give files or a directory instead"
         )));
     };
-    // `*` does not match hidden files.
+    // With this option, `*` does not match hidden files, as in a shell.
     let rules = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
     let found = glob::glob_with(text, rules).map_err(|e| Failure::user(format!("{name}: {e}")))?;
     for path in found {

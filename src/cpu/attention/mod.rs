@@ -23,7 +23,7 @@ use crate::kernels::attention::{ATTENTION_LANE, AttentionParams};
 use distances::Distances;
 use product::{Left, Right, multiply};
 
-/// The maximum number of queries in a tile. It is a multiple of the vector width of every machine.
+/// The maximum number of queries in a tile. The number is a multiple of the vector width of every machine.
 const QUERIES: usize = 32;
 
 /// Heads side by side in the rows of a tensor.

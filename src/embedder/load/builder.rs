@@ -239,10 +239,10 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// Sets the cache directory. It stores results of the adapter's self-tests, results of `vectile verify` on models,
-    /// and measurements of `vectile tune`. It also stores compiled pipelines if the driver returns their binary data
-    /// (Vulkan). Without a cache directory, the self-test of f16 runs at every load that would use f16 in shaders. On a
-    /// GPU this test takes some milliseconds.
+    /// Sets the cache directory. Vectile stores results of the adapter's self-tests, results of `vectile verify` on
+    /// models, and measurements of `vectile tune` in this directory. It also stores compiled pipelines there if the
+    /// driver returns their binary data (Vulkan). Without a cache directory, the self-test of f16 runs at every load
+    /// that would use f16 in shaders. On a GPU this test takes some milliseconds.
     pub fn cache_dir(mut self, directory: PathBuf) -> Self {
         self.cache_dir = Some(directory);
         self

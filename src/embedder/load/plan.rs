@@ -1,4 +1,4 @@
-//! Makes all decisions that must precede the loading of weights. They concern the device and its kernels, the
+//! Makes all decisions that must precede the loading of weights. The decisions concern the device and its kernels, the
 //! precision, and the memory.
 
 use std::path::Path;

@@ -19,7 +19,7 @@ use crate::gpu::adapter::AdapterSummary;
 use crate::tokenize::QueryPadding;
 pub use vector::MultiVector;
 
-/// Computes one vector for each token of a text, on a GPU. It runs models of sentence-transformers, PyLate and
+/// Computes one vector for each token of a text, on a GPU. This type runs models of sentence-transformers, PyLate and
 /// Stanford's ColBERT, and gives the same vectors as sentence-transformers' `MultiVectorEncoder`. For bge-m3, the
 /// vectors are the `colbert_vecs` of FlagEmbedding.
 ///
@@ -173,7 +173,8 @@ impl MultiVectorEncoder {
         self.runner.adapter()
     }
 
-    /// Returns notes for the user. They state the assumptions that Vectile made where the model's files give no value.
+    /// Returns notes for the user. The notes state the assumptions that Vectile made where the model's files give no
+    /// value.
     pub fn notes(&self) -> &[String] {
         self.runner.notes()
     }

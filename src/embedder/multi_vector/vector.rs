@@ -29,9 +29,9 @@ impl MultiVector {
         self.values.is_empty()
     }
 
-    /// Returns the `MaxSim` score of this query and a document. This is the sum, over the vectors of the query, of the
-    /// largest dot product with a vector of the document. The score therefore grows with the number of query tokens. A
-    /// document without vectors has the score -1e9.
+    /// Returns the `MaxSim` score of this query and a document. For each vector of the query, the largest dot product
+    /// with a vector of the document is taken; the score is the sum of these products. The score therefore grows with
+    /// the number of query tokens. A document without vectors has the score -1e9.
     pub fn max_sim(&self, document: &MultiVector) -> f64 {
         if document.is_empty() {
             return NO_VECTORS;

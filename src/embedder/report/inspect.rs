@@ -48,8 +48,8 @@ pub struct DispatchSummary {
     pub flops: u64,
 }
 
-/// A description of a model of any kind, and of how it runs on this machine. It implements `Display` for text and
-/// `Serialize` for JSON.
+/// A description of a model of any kind, and of how it runs on this machine. This type implements `Display` for text
+/// and `Serialize` for JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Inspection {
     /// The directory or repository that the model was read from.

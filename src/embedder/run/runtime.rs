@@ -139,7 +139,7 @@ impl Runtime {
         loss: Error,
     ) -> Result<(), Error> {
         if !self.executor.is_lost() {
-            // Another call has opened the device again in the meantime.
+            // Another call has opened the device again in the meantime, so nothing needs to be done.
             return Ok(());
         }
         tracing::warn!(%loss, "the device was lost, so Vectile opens the device again");

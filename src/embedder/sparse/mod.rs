@@ -19,8 +19,8 @@ use crate::similarity::SimilarityFunction;
 use static_queries::StaticQueryTable;
 pub use vector::SparseVector;
 
-/// Turns texts into sparse vectors over the vocabulary, on a GPU. It runs SPLADE models, and models that look up the
-/// weights of queries in a table. The vectors are the same as those of sentence-transformers' `SparseEncoder`. For
+/// Turns texts into sparse vectors over the vocabulary, on a GPU. This type runs SPLADE models, and models that look up
+/// the weights of queries in a table. The vectors are the same as those of sentence-transformers' `SparseEncoder`. For
 /// bge-m3, the vectors are the `lexical_weights` that FlagEmbedding computes.
 ///
 /// [`SparseEncoder::builder`] makes an encoder, with the settings and guarantees of an [`Embedder`](crate::Embedder).
@@ -177,7 +177,8 @@ impl SparseEncoder {
         self.runner.adapter()
     }
 
-    /// Returns notes for the user. They state the assumptions that Vectile made where the model's files give no value.
+    /// Returns notes for the user. The notes state the assumptions that Vectile made where the model's files give no
+    /// value.
     pub fn notes(&self) -> &[String] {
         self.runner.notes()
     }

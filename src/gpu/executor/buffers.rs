@@ -1,4 +1,4 @@
-//! The buffers that graphs share. They grow to the size that graphs need, and never shrink.
+//! The buffers that graphs share. The buffers grow to the size that graphs need, and never shrink.
 
 use crate::error::Error;
 use crate::gpu::executor::Executor;

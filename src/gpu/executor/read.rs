@@ -24,7 +24,7 @@ impl Executor {
         let lost =
             |problem: String| Error::DeviceLost { adapter: self.gpu.adapter.name.clone(), problem };
         // In a browser, the event loop delivers the result of `map_async`. With native APIs, the result has arrived
-        // when `wait` returns. It is not awaited, because it may never arrive after a device loss.
+        // when `wait` returns. The result is not awaited, because it may never arrive after a device loss.
         let mapped = if cfg!(target_arch = "wasm32") {
             (&mut receiver).await.ok()
         } else {

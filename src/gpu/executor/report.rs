@@ -22,8 +22,9 @@ pub(super) struct Report {
 impl Report {
     /// Returns the expected report of a graph. `batch` is the executor's number for the batch.
     pub fn new(graph: &Graph, batch: u32) -> Self {
-        // The factor comes from the golden ratio, so that different batches get different nonces. An odd nonce has an
-        // inverse modulo 2³². From this inverse and the receipt, `check` computes how many dispatches ran.
+        // The batch's number is multiplied by a constant from the golden ratio, so that different batches get different
+        // nonces. The nonce is odd, because an odd number has an inverse modulo 2³². From this inverse and the receipt,
+        // `check` computes how many dispatches ran.
         let nonce = batch.wrapping_mul(0x9e37_79b9).rotate_left(7) | 1;
         // If a batch's texts have no tokens, some dispatches have no workgroups. Such a dispatch cannot add to the
         // receipt, so it is not counted.

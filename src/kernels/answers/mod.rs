@@ -298,7 +298,7 @@ fn rope_answer(builder: &mut Builder) -> Answer {
     Answer { y, expected: reference::rope(&x, &rows, (&angles, 7), &turns, (&weight, 1e-5)) }
 }
 
-/// Returns the rope settings, the row of angles of each token, and the angles. There are two query heads and one key
+/// Returns the rope settings, the row of angles of each token, and the angles. The test has two query heads and one key
 /// head of 20 values, of which 14 are rotated.
 fn rotated_heads() -> (rope::Rope, Vec<u32>, Vec<[f32; 2]>) {
     let turns = rope::Rope { heads: 2, kv_heads: 1, head: 20 };

@@ -12,7 +12,7 @@ use crate::lab::report::{Cell, Ratio};
 /// The minimum duration of a run in seconds. A run that reaches [`RUN_TOKENS`] is shorter.
 const RUN_SECONDS: f64 = 0.3;
 
-/// The maximum number of tokens in a run. It limits the length of a run on a fast adapter.
+/// The maximum number of tokens in a run. This maximum limits the length of a run on a fast adapter.
 const RUN_TOKENS: usize = 1 << 18;
 
 /// A length of texts and a token budget of batches that are timed together.

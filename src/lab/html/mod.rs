@@ -17,7 +17,7 @@ use crate::lab::report::{AdapterReport, Report};
 
 const STYLE: &str = include_str!("style.css");
 
-/// The content security policy of the page. It allows only styles and images that the page contains.
+/// The content security policy of the page. The policy allows only styles and images that the page contains.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
 /// Returns the HTML page of a report.

@@ -24,7 +24,7 @@ const QUERIES: &str = "attention.self.pos_query_proj";
 /// How a distance between tokens selects a row of the table, and how the rows are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::models) struct Disentangled {
-    /// The number of table rows for keys after the query. There are as many rows for all other keys.
+    /// The number of table rows for keys after the query. The table has the same number of rows for all other keys.
     pub span: usize,
     /// If set, distances from `span / 2` up to this distance are grouped into buckets of growing size.
     pub max_distance: Option<usize>,
@@ -168,8 +168,8 @@ impl LoadedTable {
         States { states, rows, reach }
     }
 
-    /// Returns a layer's keys and queries of the distances. They are computed by `projection`, or by the layer's `qkv`
-    /// if there is no `projection`.
+    /// Returns a layer's keys and queries of the distances. `projection` computes them, or the layer's `qkv` if there
+    /// is no `projection`.
     pub fn relative(
         &self,
         builder: &mut Builder,

@@ -52,7 +52,7 @@ pub(in crate::models) struct TensorNames {
 pub(in crate::models) struct MoreNorms {
     /// The norms of the queries and of the keys, over all heads.
     pub queries_keys: [&'static str; 2],
-    /// A second norm after attention. Its input is the layer's input plus the result of the first norm.
+    /// A second norm after attention, whose input is the layer's input plus the result of the first norm.
     pub after_attention: &'static str,
 }
 

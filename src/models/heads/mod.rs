@@ -4,7 +4,7 @@
 //! masked language model is a sparse encoder. A model with linear layers on each token is a multi-vector encoder.
 //! [`TABLE`](crate::models::TABLE) lists the heads of each architecture.
 //!
-//! Dropout has no effect outside training and is left out.
+//! Heads have no step for dropout, because dropout has no effect outside training.
 
 mod classifier;
 mod language_model;
@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::kernels::Activation;
 use crate::weights::WeightFiles;
 
-/// A step of a head. Its tensor names are those of the checkpoint.
+/// A step of a head, with the tensor names of the checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
     /// Reduces the rows of a text to one row.

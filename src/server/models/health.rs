@@ -26,7 +26,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The text that every probe runs.
 const PROBE: &str = "The quick brown fox jumps over the lazy dog.";
-/// The batch of the first pass. It has the probe's text between texts of other lengths.
+/// The batch of the first pass. This batch has the probe's text between texts of other lengths.
 const PROBE_BATCH: [&str; 3] =
     ["a", PROBE, "Two texts of other lengths stand beside it in a batch."];
 

@@ -54,9 +54,9 @@ impl LoadedModel {
         }
     }
 
-    /// Returns the part of a text's output that its request needs. The output of a sparse encoder is as
-    /// wide as the vocabulary. The output of a multi-vector encoder includes rows of tokens that the model
-    /// leaves out. Both outputs are therefore reduced before they are copied.
+    /// Returns the part of a text's output that its request needs. The output of a sparse encoder is as wide as the
+    /// vocabulary. The output of a multi-vector encoder includes rows of tokens that the model leaves out. The outputs
+    /// of these two kinds are therefore reduced before they are copied.
     pub(super) fn keep(&self, text: &QueuedText, row: &[f32]) -> Result<Row, Error> {
         if text.states {
             let states = pollster::block_on(self.runner().token_states(&text.prepared));

@@ -1,7 +1,7 @@
 //! Served models. Each model has its own thread, queue, budget and health.
 //!
-//! [`ServedModel`] is the only type of this module that routes use. It has the model's name, kind and description, and
-//! one method for each kind of request. Routes have no access to the tokenizer, the queue and the GPU.
+//! [`ServedModel`] is the only type of this module that routes use. `ServedModel` has the model's name, kind and
+//! description, and one method for each kind of request. Routes have no access to the tokenizer, the queue and the GPU.
 
 mod describe;
 mod embed;
@@ -78,7 +78,7 @@ impl ServedModel {
     /// Runs queued texts until the queue is closed and empty.
     fn work(&self) {
         work(&self.queue, &self.progress, |more, take| {
-            // Rows arrive in the order of the texts.
+            // Rows arrive in the order of the texts, so a queue of the running texts tells which text a row belongs to.
             let running = RefCell::new(VecDeque::new());
             let more = || {
                 let texts = more();

@@ -75,8 +75,8 @@ pub(super) type Tokenized = Result<Vec<QueuedText>, Error>;
 
 impl ServedModel {
     /// Returns an estimate of the number of tokens in texts, from their lengths in bytes, before the texts are
-    /// tokenized. The estimate assumes four bytes per token and two special tokens per text. It is at most the model's
-    /// maximum length for each text.
+    /// tokenized. The estimate assumes four bytes per token and two special tokens per text. For each text, the
+    /// estimate is at most the model's maximum length.
     pub(super) fn estimate(&self, bytes: impl IntoIterator<Item = usize>) -> usize {
         let limit = self.model.runner().max_seq_length().unwrap_or(usize::MAX);
         bytes.into_iter().map(|bytes| (bytes / 4 + 2).min(limit)).sum()

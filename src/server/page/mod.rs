@@ -1,6 +1,6 @@
-//! The server's two pages. On `/`, users compare and search their own texts. `/docs` describes the API and
-//! can send requests. The files of both pages are built into the program. Their content security policy
-//! allows requests to this server only.
+//! The server's two pages. On `/`, users compare and search their own texts. `/docs` describes the API and can send
+//! requests. The files of both pages are built into the program. The content security policy of the pages allows
+//! requests to this server only.
 
 use axum::Router;
 use axum::http::HeaderName;

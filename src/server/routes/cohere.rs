@@ -354,8 +354,8 @@ fn to_bits(row: &[f32]) -> (Vec<u8>, Vec<i8>) {
             let signed = bytes.iter().map(|byte| (byte ^ 0x80) as i8).collect();
             (bytes, signed)
         }
-        // This arm is never reached. `quantize` fails only for rows without values, and for this precision it returns
-        // bytes.
+        // `quantize` fails only for rows without values, and for this precision it returns bytes. The code therefore
+        // never gets here.
         _ => (Vec::new(), Vec::new()),
     }
 }

@@ -51,7 +51,7 @@ pub(crate) struct Limits {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelInfo {
     id: String,
-    /// `embedding`, `reranker`, `sparse` or `multi-vector`.
+    /// The kind of the model: `embedding`, `reranker`, `sparse` or `multi-vector`.
     kind: &'static str,
     /// Number of values in a vector. For a reranker, this is the number of scores of a pair.
     dimensions: usize,

@@ -282,7 +282,7 @@ pub(crate) fn router(app: App) -> Router {
         .routes(routes!(info::health));
     let (keyed, mut document) = keyed.split_for_parts();
     let keyed = keyed
-        // Model names may contain slashes.
+        // Model names may contain slashes, so the path takes all remaining parts of the URL.
         .route("/v1/models/{*model}", get(openai::model))
         .route_layer(from_fn_with_state(app.clone(), check_key));
     let (open, health) = open.split_for_parts();

@@ -31,8 +31,8 @@ const MAX_SETTINGS: u64 = 64_000_000;
 /// The contents of the tokenizer files, other than `tokenizer.json`, that transformers reads.
 #[derive(Debug)]
 pub(super) struct BesideFiles {
-    /// The fields of `tokenizer_config.json`, merged with the fields of `special_tokens_map.json`. There are no fields
-    /// if neither file exists.
+    /// The fields of `tokenizer_config.json`, merged with the fields of `special_tokens_map.json`. If neither file
+    /// exists, there are no fields.
     pub settings: JsonFile,
     added_tokens: Option<JsonFile>,
     /// The name of the tokenizer class in `tokenizer_config.json` or `config.json`, without the suffix `Fast`; `None`

@@ -14,12 +14,12 @@ use crate::cli::interrupt::Interrupt;
 use crate::cli::output::destination::beside;
 use crate::cli::output::layout::Layout;
 
-/// The directory that holds the parts of an output. It is created and locked before the model is loaded.
+/// The directory that holds the parts of an output. The directory is created and locked before the model is loaded.
 pub struct PartsDirectory {
     directory: PathBuf,
     /// The output file, into which the parts are joined at the end.
     path: PathBuf,
-    /// The lock on the directory. It moves to [`Parts`] when the run begins.
+    /// The lock on the directory. The lock moves to [`Parts`] when the run begins.
     lock: Option<File>,
     /// Is true if the files of an earlier run were read without errors.
     is_readable: bool,

@@ -2,9 +2,9 @@
 //!
 //! `OUTPUT.parts` holds a manifest of the run's settings, the parts, and a journal of the complete parts:
 //!
-//! 1. A part is written as `part.tmp`, synced and renamed. It ends after a fixed number of rows or bytes of input. The
-//!    end of a part depends only on the input, and a row does not depend on its neighbours. If a part is written again,
-//!    it is therefore byte-identical to the first version.
+//! 1. A part is written as `part.tmp`, synced and renamed. A part ends after a fixed number of rows or bytes of input.
+//!    The end of a part depends only on the input, and a row does not depend on its neighbours. If a part is written
+//!    again, it is therefore byte-identical to the first version.
 //! 2. Before the first part is added to the journal, the manifest is written to the same directory, synced and renamed.
 //! 3. A part is complete once its line in the journal is synced. An incomplete last line of the journal is ignored.
 //! 4. At the end the parts are joined into `OUTPUT.part`, which is synced and renamed to `OUTPUT`. Then the manifest is

@@ -1,5 +1,6 @@
-//! The decoder of Llama and its descendants. It has a norm before each block, rotary positions, key heads that several
-//! query heads share, and a gated feed-forward. The file of a model family states how the family differs from Llama.
+//! The decoder of Llama and its descendants. The decoder has a norm before each block, rotary positions, key heads that
+//! several query heads share, and a gated feed-forward. The file of a model family states how the family differs from
+//! Llama.
 
 mod config;
 

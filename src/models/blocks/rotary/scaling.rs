@@ -125,8 +125,8 @@ impl Scaling {
                 }
                 Scaling::Llama3 { factor, short, long } => {
                     let wave = 2.0 * PI / f64::from(frequency);
-                    // Between the wavelengths `long` and `short`, the scaling decreases linearly in `1 / wave`: from
-                    // `factor` to no scaling.
+                    // `unscaled` is 0 at the wavelength `long`, which is scaled by the whole `factor`. It is 1 at the
+                    // wavelength `short`, which is not scaled.
                     let unscaled = (1.0 / wave - 1.0 / long) / (1.0 / short - 1.0 / long);
                     blend(*factor, unscaled)
                 }

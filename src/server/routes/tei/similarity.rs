@@ -52,8 +52,8 @@ impl ApiRequest for SimilarityRequest {
 
 /// Compare a sentence with others
 ///
-/// Returns the similarity of each pair by the model's own function. This is the cosine, unless the model's files name
-/// another function.
+/// Returns the similarity of each pair by the model's own function. The model's own function is the cosine, unless the
+/// model's files name another function.
 #[utoipa::path(
     post,
     path = "/similarity",
