@@ -35,7 +35,8 @@ impl Totals {
         if self.retried > 0 {
             let retried = self.retried;
             note(format_args!(
-                "{retried} texts overflowed 16-bit activations and were run again with f32 activations"
+                "the 16-bit activations of {retried} texts overflowed, so these texts were run \
+                 again with f32 activations"
             ));
         }
         let limit = match max_seq_length {

@@ -182,7 +182,7 @@ mod tests {
                     |y, a| ops.sub(y, a),
                 );
                 assert!(y.iter().zip(&a).all(|(y, a)| *y == a * a - a), "{length}");
-                // The padding of the last vector must add nothing to the sum, although f(0) is 1.
+                // In this test f(0) is 1, so padding of the last vector that entered the sum would change it.
                 let ones = sum(
                     isa,
                     &a,

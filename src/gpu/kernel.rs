@@ -37,7 +37,7 @@ pub struct Kernel {
     pub reads_activations: bool,
     /// True if the kernel has a variant with subgroup operations and one without.
     pub has_subgroup_variant: bool,
-    /// True if the kernel multiplies cooperative matrices. Its weights and activations are then f16.
+    /// True if the kernel multiplies cooperative matrices. Such a kernel has f16 weights and activations.
     pub cooperative: bool,
     /// Every constant and override of the kernel, with the values that they take in tests.
     pub settings: &'static [Setting],

@@ -130,7 +130,7 @@ pub fn resolve_for_browser(source: &str, variant: &ShaderVariant) -> Result<Stri
 struct Resolved {
     /// The complete WGSL for naga.
     text: String,
-    /// True if a file has the line [`ENABLE_SUBGROUPS`], which `text` lacks.
+    /// True if the source or an imported file has the line [`ENABLE_SUBGROUPS`], which is left out of `text`.
     subgroups: bool,
 }
 

@@ -44,7 +44,8 @@ const HARMLESS_FIELDS: &[&str] = &[
     "transformers_version",
     "unsloth_fixed",
     "unsloth_version",
-    // These fields describe tokens and lengths. The shapes of the tensors give the numbers of rows in the tables.
+    // These fields describe tokens and lengths. The shapes of the tensors give the numbers of rows in the tables, so
+    // these fields are not needed.
     "bos_token",
     "bos_token_id",
     "cls_token",

@@ -43,8 +43,8 @@ pub(crate) async fn cooperative_fault(
             verdicts::write(cache, &key, passed);
         }
     };
-    // The failure is cached before the test runs. If the test crashes the program or loses the device, this result
-    // remains, and later runs skip the test.
+    // Before the test runs, its result is cached as a failure. If the test crashes the program or loses the device,
+    // this result remains, and later runs skip the test.
     remember(false);
     let fault = fault(executor, plan).await?;
     remember(fault.is_none());

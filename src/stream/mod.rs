@@ -140,8 +140,8 @@ where
             loop {
                 let Tokenized { window, texts } = match tokenized.recv_timeout(WAKE_UP) {
                     Ok(Some(tokenized)) => tokenized?,
-                    // The reader has ended, or the tokenizing thread has panicked. In the second case, the scope
-                    // reports the panic.
+                    // Receiving fails if the reader has ended, or if the tokenizing thread has panicked. In the second
+                    // case, the scope reports the panic.
                     Ok(None) | Err(RecvTimeoutError::Disconnected) => return Ok(Some(End::Whole)),
                     Err(RecvTimeoutError::Timeout) if !watch(Event::Waiting) => {
                         return Ok(Some(End::Stopped));

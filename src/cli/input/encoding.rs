@@ -43,7 +43,7 @@ fn utf_16(start: &[u8]) -> Option<&'static str> {
 fn conversion(file: &InputFile, encoding: &str) -> String {
     let iconv = format!("iconv -f {encoding} -t UTF-8");
     if &*file.name == "stdin" {
-        return format!("pipe it through `{iconv}` first");
+        return format!("pipe the text through `{iconv}` first");
     }
     let (_, plain) = Compression::of(&file.path);
     let extension = plain.extension().unwrap_or_default().to_string_lossy();

@@ -27,7 +27,8 @@ pub struct RunCounts {
     pub recovered: usize,
 }
 
-/// A batch on the device, and its texts. Texts that need no device form separate batches, which are never started.
+/// A batch on the device, and its texts. Texts that need no device form separate batches, which are not sent to the
+/// device.
 struct InFlight<P> {
     texts: Vec<P>,
     started: Option<(PackedBatch, Started)>,

@@ -331,7 +331,8 @@ impl Tuner<'_> {
         if !plan.by_rows {
             bit_identical = vec![plain];
             left_out.push(
-                "all variants except one, because they are not bit-identical on this adapter"
+                "all variants except one, because the variants are not bit-identical on this \
+                 adapter"
                     .to_owned(),
             );
         }
