@@ -330,7 +330,8 @@ impl Executor {
         on!(self, gpu => gpu.make(keys).await, _cpu => { let _ = keys; Ok(()) })
     }
 
-    /// Breaks a shader. Tests use this function to check that the broken shader is detected. The CPU runs no shaders.
+    /// Breaks a shader, so that tests can check that the broken shader is detected. On the CPU, which runs no shaders,
+    /// this function does nothing.
     #[doc(hidden)]
     pub fn edit_shader(&mut self, edit: ShaderEdit) {
         on!(self, gpu => gpu.edit_shader(edit), _cpu => { let _ = edit; });
@@ -348,8 +349,8 @@ impl Executor {
         on!(self, gpu => gpu.fit_tokens(tokens), cpu => cpu.tokens_that_fit = tokens);
     }
 
-    /// Makes a shader stop computing after some batches. Tests use this function to check that the failure is detected.
-    /// The CPU runs no shaders.
+    /// Makes a shader stop computing after some batches, so that tests can check that the failure is detected. On the
+    /// CPU, which runs no shaders, this function does nothing.
     #[doc(hidden)]
     pub fn stop_kernel(&mut self, stopping: StoppingKernel) {
         on!(self, gpu => gpu.stop_kernel(stopping), _cpu => { let _ = stopping; });

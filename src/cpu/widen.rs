@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn columns_of_every_storage_are_read_exactly() {
-        // Every storage type represents small multiples of 1/8 exactly.
+        // Every storage type represents small multiples of 1/8 exactly, so the test can compare values for equality.
         let values: Vec<f32> = (0..6 * 16).map(|i| (i as f32 - 40.0) / 8.0).collect();
         for storage in Storage::ALL {
             let mut bytes = Vec::new();

@@ -370,7 +370,7 @@ impl Embedder {
     ) -> Result<Vec<f32>, Error> {
         let dim = self.output_dimension(options)?;
         let mut row = row[..dim].to_vec();
-        // The model may itself normalise its rows. In that case the row is not scaled again.
+        // If the model itself normalises its rows, the row is not scaled again.
         if options.normalize && !self.runner.normalizes(dim) {
             normalize(&mut row);
         }

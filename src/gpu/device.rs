@@ -177,8 +177,8 @@ impl Gpu {
         if let Some(problem) = faults.lost.clone() {
             return Err(Error::DeviceLost { adapter: self.adapter.name.clone(), problem });
         }
-        // `out_of_memory` and `other` are cleared together. Running out of memory may cause a second error, which would
-        // otherwise fail the next batch.
+        // `out_of_memory` and `other` are cleared together, because running out of memory may cause a second error,
+        // which would otherwise fail the next batch.
         let (out_of_memory, other) = (faults.out_of_memory.take(), faults.other.take());
         if out_of_memory.is_some() {
             return Err(self.out_of_memory(what, bytes));

@@ -27,8 +27,8 @@ impl PipelineFile {
             return None;
         }
         let key = wgpu::util::pipeline_cache_key(&gpu.device.adapter_info())?;
-        // wgpu's key contains only the vendor and the device. Without the hash in the file name, two drivers of one
-        // device would overwrite each other's file.
+        // wgpu's key contains only the vendor and the device. The file name therefore also contains a hash, so that two
+        // drivers of one device do not overwrite each other's file.
         let about = format!("{} | vectile {}", gpu.adapter.key(), env!("CARGO_PKG_VERSION"));
         let path = directory.join(format!("{key}_{}.bin", hex(&digest(about.as_bytes())[..8])));
         let cached = crate::files::read_cached(&path).filter(|bytes| {

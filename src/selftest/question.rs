@@ -87,7 +87,7 @@ impl Question {
         };
         for (graph, made) in runs {
             let outcome = match executor.run(graph).await {
-                // A kernel that the driver cannot compile or run has also failed the test.
+                // A kernel that the driver cannot compile or run counts as failed too.
                 Err(Error::Internal(problem) | Error::DeviceFault { problem, .. }) => {
                     let problem = problem.strip_suffix(FAULT_ADVICE).unwrap_or(&problem);
                     result.problem = Some(crate::error::plain(problem));

@@ -178,8 +178,8 @@ pub(crate) fn work<T, R>(
                 failed.into_iter().for_each(|(_, ticket)| ticket.answer(Err(error.clone())));
             }
         }
-        // `taken` should be empty here. A successful run has answered all texts. After a failed run, the code above has
-        // answered the remaining texts with an error.
+        // A successful run has answered all texts. After a failed run, the code above has answered the remaining texts
+        // with an error. `taken` should therefore be empty here.
         lock(&taken).clear();
     }
 }

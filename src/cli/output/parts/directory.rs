@@ -127,8 +127,8 @@ impl PartsDirectory {
     ) -> Result<Parts<'a>, Failure> {
         let mut manifest = self.manifest.take().filter(|_| !self.complete.is_empty());
         if let Some(manifest) = &mut manifest {
-            // `on_error` is computed from the counts of failed rows. The value in the manifest may be outdated, because
-            // the latest run may have resumed with another `--on-error`.
+            // The value of `on_error` in the manifest may be outdated, because the latest run may have resumed with
+            // another `--on-error`. The value is therefore computed from the counts of failed rows.
             let failed = self.complete.iter().any(|entry| entry.counts.failed > 0);
             manifest.insert("on_error".into(), if failed { "null" } else { "fail" }.into());
             self.compare(manifest, &settings)?;

@@ -187,7 +187,8 @@ fn original_positions(config: &JsonFile, parameters: &JsonFile) -> Result<f64, E
     Ok(config.required_size("max_position_embeddings")? as f64)
 }
 
-/// Reads `factor`. If it is missing, returns the number of all positions divided by the number of original positions.
+/// Reads `factor`. If `factor` is missing, returns the number of all positions divided by the number of original
+/// positions.
 fn factor_of_positions(
     config: &JsonFile,
     parameters: &JsonFile,

@@ -260,7 +260,7 @@ mod tests {
             let message = object["message"].as_str().unwrap();
             assert!(message.contains("--ignore-unknown-fields"), "{message}");
             assert_eq!(message.contains("`list`"), !param.contains('.'), "{message}");
-            // TEI's own server ignores unknown fields.
+            // TEI's own server ignores unknown fields, so this server must accept them too.
             assert_eq!(read::<Sample>(body.as_bytes()).unwrap().number, 3);
             let lenient = Leniency { ignore_unknown_fields: true, lossy: false };
             assert_eq!(parse::<Strict>(body.as_bytes(), lenient).unwrap().0.number, 3);
