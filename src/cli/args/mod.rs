@@ -78,11 +78,11 @@ pub enum Command {
     Bench(BenchArgs),
     /// Time the matmul variants at a model's weight shapes and cache the fastest for later loads.
     ///
-    /// Without MODEL, the shapes of common models are timed. The weights of MODEL are not loaded. A shape that was not
-    /// tuned uses the default variant for this class of adapter. Batches of different row counts may use different
-    /// variants of the same shape, but only variants that were tested to be bit-identical to each other. In f16, the
-    /// matmuls of a weight shape use cooperative matrices for all row counts or for none. If tuning changes this
-    /// choice, the last bits of vectors change.
+    /// Without MODEL, the shapes of common models are timed. With MODEL, only the shapes of the model's weights are
+    /// read. A shape that was not tuned uses the default variant for this class of adapter. Batches of different row
+    /// counts may use different variants of the same shape, but only variants that were tested to be bit-identical to
+    /// each other. In f16, the matmuls of a weight shape use cooperative matrices for all row counts or for none. If
+    /// tuning changes this choice, the last bits of vectors change.
     ///
     /// The results are stored in kernels.json in the cache directory. A later load uses the results only if the
     /// adapter, the driver and the kernels are unchanged.

@@ -181,8 +181,8 @@ impl VerifyArgs {
 pub struct TuneArgs {
     /// Tune for the model in this directory or with this Hugging Face Hub name.
     ///
-    /// Without MODEL, the shapes of common models are tuned. Tuning covers each precision in which this adapter runs
-    /// float32, float16 and bfloat16 checkpoints.
+    /// Without MODEL, the shapes of common models are tuned. The variants are tuned for float32, float16 and bfloat16
+    /// checkpoints, each in the precision that this adapter uses for them.
     #[arg(value_name = "MODEL")]
     pub model: Option<String>,
     /// Time batches of 4, 16, 64, 256, 1024, 4096 and 16384 rows (tokens), up to N rows.
