@@ -4,8 +4,8 @@
 // - `weight`: [width] f32, padded with zeros. If a model scales by 1 + w, the host stores 1 + w.
 //
 // One subgroup computes one row, and its lanes stride over the row. Without subgroups, one workgroup computes one row.
-// With HAS_RESIDUAL, the kernel adds the residual after the norm. Models that apply a norm at the end of a block need
-// this. All arithmetic is f32. (Zhang and Sennrich 2019, without the bias)
+// With HAS_RESIDUAL, the kernel adds the residual after the norm. Models that apply a norm at the end of a block add
+// the residual in this order. All arithmetic is f32. (Zhang and Sennrich 2019, without the bias)
 #import storage as act
 #import report
 #import store

@@ -27,7 +27,7 @@ pub use verdict::{F16Safety, F16Verdict};
 /// The dtype that the caller requests, like sentence-transformers' `model_kwargs={"dtype": …}`.
 ///
 /// A request is parsed from `auto`, `float32`, `float16`, `bfloat16` or an alias: `f32`, `fp32`, `float`, `f16`,
-/// `fp16`, `half`, `bf16`. The case does not matter, and names may have the prefix `torch.`.
+/// `fp16`, `half`, `bf16`. Upper and lower case are equal, and names may have the prefix `torch.`.
 ///
 /// ```
 /// use vectile::DtypeRequest;

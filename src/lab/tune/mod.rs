@@ -147,7 +147,7 @@ pub async fn build_tuned<M: TextModel>(
 ) -> Result<(M, Option<Tuning>), Error> {
     let mut plan = builder.plan().await?;
     let found = tune_unknown(&mut plan, builder.cache(), options, &mut progress).await?;
-    // The tuning is done, so its progress ends here. Loading reports its own progress.
+    // The tuning is done, so its progress ends here. Loading the model reports its own progress.
     drop(progress);
     if found.is_some() {
         // The measurements left weights on the old device, and opening a new device frees them. The new plan uses the
