@@ -4,9 +4,13 @@
 //
 // A workgroup computes a tile of y in four parts, two by two. Each part has PART_ROWS × PART_COLUMNS sums, which a
 // subgroup holds in matrices of SIDE × SIDE. The workgroup copies slices of x and w into workgroup memory, SLICE deep
-// along the inner axis. Slices contain zeros beyond the ends of x and w, since loads of matrices are not
-// bounds-checked. Finished sums pass through workgroup memory, since only the driver knows which invocation holds which
-// sum. Each part of the tile moves 256 sums at a time.
+// along the inner axis. Both slices are contiguous along the inner axis, so that a lane loads its values of a matrix
+// with few wide loads. Rows of w lie along the columns, so each invocation transposes blocks of 4 × 4 values of w in
+// registers. Finished sums pass through workgroup memory, since only the driver knows which invocation holds which sum.
+//
+// Loads of matrices are not bounds-checked. Beyond the inner axis, the slice of w contains zeros, and the slice of x
+// repeats the last cell of each row. Beyond the last row of x or the last column of w, the slices repeat this row or
+// column, and the epilogue skips the sums.
 //
 // The host cannot request a subgroup size, so a workgroup has four times as many invocations as the adapter's largest
 // subgroup. If the driver uses smaller subgroups, the workgroup has more than four, and several subgroups compute the
@@ -24,6 +28,7 @@
 #import rotate
 #import linear
 #import coop
+#import elements
 
 // The number of invocations in a workgroup: four times the adapter's largest subgroup size.
 const INVOCATIONS: u32 = 128u;
@@ -31,29 +36,53 @@ const INVOCATIONS: u32 = 128u;
 const PART_ROWS: u32 = 32u;
 const PART_COLUMNS: u32 = 32u;
 const SLICE: u32 = 32u;
+// The number of cells that pad each row in workgroup memory, so that neighbouring rows lie in different banks. A lane
+// of AMD loads 8 bytes at a time and needs one cell. NVIDIA loads aligned rows of 16 bytes and needs two.
+const PAD: u32 = 2u;
+// True if the inner axis has a whole number of slices. The loop then needs no checks for the end of the axis.
+override WHOLE: bool = false;
 
 const ROWS: u32 = 2u * PART_ROWS;
 const COLUMNS: u32 = 2u * PART_COLUMNS;
-// Rows in workgroup memory are 16 bytes longer than needed, so that neighbouring rows lie in different banks.
-const X_STRIDE: u32 = SLICE + 8u;
-const W_STRIDE: u32 = COLUMNS + 8u;
 // A part consists of DOWN × ACROSS matrices. A slice has STEPS matrices along the inner axis.
 const DOWN: u32 = PART_ROWS / SIDE;
 const ACROSS: u32 = PART_COLUMNS / SIDE;
 const MATRICES: u32 = DOWN * ACROSS;
 const STEPS: u32 = SLICE / SIDE;
-// A band is a row of neighbouring matrices that together hold 256 sums. Each part moves one band through workgroup
-// memory at a time.
-const BAND: u32 = 256u / (SIDE * SIDE);
+// The number of steps that are unrolled: all steps of a slice, or one step if SIDE is 8. With small matrices, a step
+// has four times as many products, and drivers would take long to compile those of a whole slice.
+const UNROLLED: u32 = max(SIDE / 16u * STEPS, 1u);
+// DEEP is the number of cells in a row of a slice. STRIDE is the number of elements in a row of workgroup memory, and
+// MATRIX is the number of elements along a matrix.
+const DEEP: u32 = SLICE / 4u;
+const STRIDE: u32 = (DEEP + PAD) * ELEMENTS;
+const MATRIX: u32 = SIDE / 4u * ELEMENTS;
+// An invocation copies one cell in each of MY_ROWS neighbouring rows of x, and repeats this PASSES times. A part has
+// GROUPS groups of such rows.
+const MY_ROWS: u32 = min(ROWS * DEEP / INVOCATIONS, 4u);
+const PASSES: u32 = ROWS * DEEP / INVOCATIONS / MY_ROWS;
+const GROUPS: u32 = PART_ROWS / MY_ROWS;
+// A block consists of four values along the inner axis of each of four columns. An invocation copies BLOCKS blocks of
+// w. If a slice has fewer blocks than the workgroup has invocations, only BUSY invocations copy a block.
+const CELLS: u32 = COLUMNS / 4u;
+const BLOCKS: u32 = max(DEEP * CELLS / INVOCATIONS, 1u);
+const BUSY: u32 = min(DEEP * CELLS, INVOCATIONS);
+const PART_CELLS: u32 = PART_COLUMNS / 4u;
+// A band is a row of BAND neighbouring matrices, with 32 columns. Each part moves one band at a time through workgroup
+// memory, and all invocations share the pairs of cells in the four bands.
+const BAND: u32 = 32u / SIDE;
 const BANDS: u32 = ACROSS / BAND;
-const BAND_COLUMNS: u32 = BAND * SIDE;
-const BAND_PAIRS: u32 = BAND_COLUMNS / 8u;
+const BAND_STRIDE: u32 = 8u * ELEMENTS;
+const PAIRS: u32 = 4u * SIDE * 4u;
+const TAKES: u32 = (PAIRS + INVOCATIONS - 1u) / INVOCATIONS;
 
-// `x_tile` holds a slice of x as [rows][inner], and `w_tile` holds a slice of w as [inner][columns]. `band` holds 256
-// sums of each part.
-var<workgroup> x_tile: array<Half, ROWS * X_STRIDE>;
-var<workgroup> w_tile: array<Half, SLICE * W_STRIDE>;
-var<workgroup> band: array<f32, 1024>;
+// `x_tile` holds a slice of x as [parts][groups of rows][rows][inner]. `w_tile` holds a slice of w as
+// [parts][cells][columns of a cell][inner]. An index that is a constant needs no bounds check, so only the outer
+// indices are variable.
+var<workgroup> x_tile: array<array<array<array<HalfElement, STRIDE>, MY_ROWS>, GROUPS>, 2>;
+var<workgroup> w_tile: array<array<array<array<HalfElement, STRIDE>, 4>, PART_CELLS>, 2>;
+// A band of each part.
+var<workgroup> bands: array<array<array<SumElement, BAND_STRIDE>, SIDE>, 4>;
 
 @compute @workgroup_size(INVOCATIONS)
 fn matmul_coop(
@@ -63,7 +92,7 @@ fn matmul_coop(
 ) {
     sign(local == 0u && all(group == vec3<u32>(0u)));
     let tile_row = params.first_row + group.y * ROWS;
-    let tile_cell = group.x * (COLUMNS / 4u);
+    let tile_cell = group.x * CELLS;
     if EXPERTS {
         if order[tile_row].x < 0.0 {
             return;
@@ -71,82 +100,141 @@ fn matmul_coop(
     }
     let matrix = matrix_of(tile_row);
     let part = subgroup % 4u;
-    let part_row = part / 2u * PART_ROWS;
-    let part_column = part % 2u * PART_COLUMNS;
 
     // Sums are initialised by loading zeros, since the value of an uninitialised matrix differs between drivers.
-    for (var i = local; i < 1024u; i += INVOCATIONS) {
-        band[i] = 0.0;
+    for (var i = local; i < SIDE * BAND_STRIDE; i += INVOCATIONS) {
+        bands[0][i / BAND_STRIDE][i % BAND_STRIDE] = SumElement();
     }
     workgroupBarrier();
     var left: array<Left, DOWN>;
     var sums: array<Sum, MATRICES>;
     for (var i = 0u; i < MATRICES; i++) { // unrolled
-        sums[i] = coopLoadT<Sum>(&band[0], SIDE);
+        sums[i] = coopLoadT<Sum>(&bands[0][0][0], BAND_STRIDE);
     }
 
-    for (var slice = 0u; slice < params.inner4; slice += SLICE / 4u) {
-        for (var i = local; i < ROWS * SLICE / 4u; i += INVOCATIONS) {
-            let row = i / (SLICE / 4u);
-            let cell = i % (SLICE / 4u);
-            var value = vec4<f32>(0.0);
-            if tile_row + row < params.rows && slice + cell < params.inner4 {
-                value = act_load(x[source_of(tile_row + row) * params.inner4 + slice + cell]);
-            }
-            let at = row * X_STRIDE + cell * 4u;
-            x_tile[at] = Half(value.x);
-            x_tile[at + 1u] = Half(value.y);
-            x_tile[at + 2u] = Half(value.z);
-            x_tile[at + 3u] = Half(value.w);
+    // `x_at` and `w_at` hold the index of the first cell of each row of x, and of each block of w, that this invocation
+    // copies.
+    let last = params.inner4 - 1u;
+    let x_cell = local % DEEP;
+    let x_group = local / DEEP;
+    var x_at: array<array<u32, MY_ROWS>, PASSES>;
+    for (var p = 0u; p < PASSES; p++) { // unrolled
+        for (var i = 0u; i < MY_ROWS; i++) { // unrolled
+            let row = tile_row + (x_group + p * (INVOCATIONS / DEEP)) * MY_ROWS + i;
+            x_at[p][i] = source_of(min(row, params.rows - 1u)) * params.inner4;
         }
-        for (var i = local; i < SLICE * COLUMNS / 4u; i += INVOCATIONS) {
-            let row = i / (COLUMNS / 4u);
-            let cell = i % (COLUMNS / 4u);
-            let inner = slice * 4u + row;
-            var value = vec4<f32>(0.0);
-            if inner < params.inner4 * 4u && tile_cell + cell < params.stride4 {
-                value = weight_load(w[matrix + inner * params.stride4 + tile_cell + cell]);
+    }
+    let w_cell = local % CELLS;
+    let w_deep = local / CELLS;
+    let column = matrix + min(tile_cell + w_cell, params.stride4 - 1u);
+    var w_at: array<u32, BLOCKS>;
+    for (var i = 0u; i < BLOCKS; i++) { // unrolled
+        w_at[i] = column + (w_deep + i * (INVOCATIONS / CELLS)) * 4u * params.stride4;
+    }
+
+    var xs: array<array<vec4<f16>, MY_ROWS>, PASSES>;
+    var ws: array<array<vec4<f16>, 4>, BLOCKS>;
+    for (var slice = 0u; slice < params.inner4; slice += DEEP) {
+        // All loads come before all stores, so that they wait for memory once.
+        for (var p = 0u; p < PASSES; p++) { // unrolled
+            for (var i = 0u; i < MY_ROWS; i++) { // unrolled
+                if WHOLE {
+                    xs[p][i] = x[x_at[p][i] + slice + x_cell];
+                } else {
+                    xs[p][i] = x[x_at[p][i] + min(slice + x_cell, last)];
+                }
             }
-            let at = row * W_STRIDE + cell * 4u;
-            w_tile[at] = Half(value.x);
-            w_tile[at + 1u] = Half(value.y);
-            w_tile[at + 2u] = Half(value.z);
-            w_tile[at + 3u] = Half(value.w);
+        }
+        for (var i = 0u; i < BLOCKS; i++) { // unrolled
+            for (var k = 0u; k < 4u; k++) { // unrolled
+                if WHOLE {
+                    ws[i][k] = w[w_at[i] + k * params.stride4];
+                } else {
+                    let four = slice + w_deep + i * (INVOCATIONS / CELLS);
+                    let cell = w[column + (min(four, last) * 4u + k) * params.stride4];
+                    ws[i][k] = select(vec4<f16>(), cell, four <= last);
+                }
+            }
+            w_at[i] += SLICE * params.stride4;
+        }
+        for (var p = 0u; p < PASSES; p++) { // unrolled
+            let at = x_group + p * (INVOCATIONS / DEEP);
+            let to = &x_tile[at / GROUPS][at % GROUPS];
+            for (var i = 0u; i < MY_ROWS; i++) { // unrolled
+                for (var e = 0u; e < ELEMENTS; e++) { // unrolled
+                    (*to)[i][x_cell * ELEMENTS + e] = half_element(xs[p][i], e);
+                }
+            }
+        }
+        if BUSY == INVOCATIONS || local < BUSY {
+            let to = &w_tile[w_cell / PART_CELLS][w_cell % PART_CELLS];
+            for (var i = 0u; i < BLOCKS; i++) { // unrolled
+                let at = (w_deep + i * (INVOCATIONS / CELLS)) * ELEMENTS;
+                for (var c = 0u; c < 4u; c++) { // unrolled
+                    let cell = vec4<f16>(ws[i][0][c], ws[i][1][c], ws[i][2][c], ws[i][3][c]);
+                    for (var e = 0u; e < ELEMENTS; e++) { // unrolled
+                        (*to)[c][at + e] = half_element(cell, e);
+                    }
+                }
+            }
         }
         workgroupBarrier();
-        for (var step = 0u; step < STEPS; step++) {
-            for (var r = 0u; r < DOWN; r++) { // unrolled
-                let at = (part_row + r * SIDE) * X_STRIDE + step * SIDE;
-                left[r] = coopLoadT<Left>(&x_tile[at], X_STRIDE);
-            }
-            for (var c = 0u; c < ACROSS; c++) { // unrolled
-                let at = step * SIDE * W_STRIDE + part_column + c * SIDE;
-                let right = coopLoadT<Right>(&w_tile[at], W_STRIDE);
+        let x_part = &x_tile[part / 2u];
+        let w_part = &w_tile[part % 2u];
+        for (var step = 0u; step < STEPS; step += UNROLLED) {
+            for (var s = 0u; s < UNROLLED; s++) { // unrolled
+                let at = (step + s) * MATRIX;
                 for (var r = 0u; r < DOWN; r++) { // unrolled
-                    let sum = sums[r * ACROSS + c];
-                    sums[r * ACROSS + c] = coopMultiplyAdd(left[r], right, sum);
+                    left[r] = coopLoadT<Left>(&(*x_part)[r * SIDE / MY_ROWS][0][at], STRIDE);
+                }
+                for (var c = 0u; c < ACROSS; c++) { // unrolled
+                    let right = coopLoad<Right>(&(*w_part)[c * SIDE / 4u][0][at], STRIDE);
+                    for (var r = 0u; r < DOWN; r++) { // unrolled
+                        let sum = sums[r * ACROSS + c];
+                        sums[r * ACROSS + c] = coopMultiplyAdd(left[r], right, sum);
+                    }
                 }
             }
         }
         workgroupBarrier();
     }
 
-    for (var r = 0u; r < DOWN; r++) { // unrolled
-        for (var b = 0u; b < BANDS; b++) { // unrolled
+    for (var b = 0u; b < BANDS; b++) { // unrolled
+        for (var r = 0u; r < DOWN; r++) { // unrolled
             for (var m = 0u; m < BAND; m++) { // unrolled
-                let at = part * 256u + m * SIDE;
-                coopStoreT(sums[r * ACROSS + b * BAND + m], &band[at], BAND_COLUMNS);
+                let sum = sums[r * ACROSS + b * BAND + m];
+                coopStoreT(sum, &bands[part][0][m * MATRIX], BAND_STRIDE);
             }
             workgroupBarrier();
-            for (var i = local; i < 128u; i += INVOCATIONS) {
-                // Index `i` stands for two neighbouring cells in the band of part `i / 32`; a cell is one `vec4`.
-                let row = i / 64u * PART_ROWS + r * SIDE + i % 32u / BAND_PAIRS;
-                let column = i / 32u % 2u * PART_COLUMNS + b * BAND_COLUMNS;
-                let cell = column / 4u + i % BAND_PAIRS * 2u;
-                let at = i * 8u;
-                let left = vec4<f32>(band[at], band[at + 1u], band[at + 2u], band[at + 3u]);
-                let right = vec4<f32>(band[at + 4u], band[at + 5u], band[at + 6u], band[at + 7u]);
-                finish_pair(left, right, tile_row + row, tile_cell + cell);
+            for (var t = 0u; t < TAKES; t++) { // unrolled up to 2
+                // Index `i` stands for two neighbouring cells in the band of part `whose`.
+                let i = local + t * INVOCATIONS;
+                if PAIRS % INVOCATIONS == 0u || i < PAIRS {
+                    let whose = i / (PAIRS / 4u);
+                    let row = i / 4u % SIDE;
+                    let pair = i % 4u * 2u;
+                    let band = &bands[whose][row];
+                    let a = pair * ELEMENTS;
+                    let z = a + ELEMENTS;
+                    let first = sum_cell(
+                        (*band)[a],
+                        (*band)[a + 1u % ELEMENTS],
+                        (*band)[a + 2u % ELEMENTS],
+                        (*band)[a + 3u % ELEMENTS],
+                    );
+                    let second = sum_cell(
+                        (*band)[z],
+                        (*band)[z + 1u % ELEMENTS],
+                        (*band)[z + 2u % ELEMENTS],
+                        (*band)[z + 3u % ELEMENTS],
+                    );
+                    finish_pair(
+                        first,
+                        second,
+                        tile_row + whose / 2u * PART_ROWS + r * SIDE + row,
+                        tile_cell + whose % 2u * PART_CELLS + b * 8u + pair,
+                    );
+                }
             }
             workgroupBarrier();
         }

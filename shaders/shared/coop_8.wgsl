@@ -7,7 +7,6 @@ enable wgpu_cooperative_matrix;
 
 const SIDE: u32 = 8u;
 
-alias Half = f16;
 alias Left = coop_mat8x8<f16, A>;
 alias Right = coop_mat8x8<f16, B>;
 alias Sum = coop_mat8x8<f32, C>;

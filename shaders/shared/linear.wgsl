@@ -86,19 +86,35 @@ fn rotated(value: vec4<f32>, row: u32, column: u32) -> vec4<f32> {
     return y;
 }
 
-// Applies the epilogue to two neighbouring cells, of which the first has an even index, and stores the result to y.
+// Applies the epilogue (bias, activation, gate, rotary positions, residual) to two neighbouring cells of the block, of
+// which the first has an even index, and stores the result to y. Cells beyond the block are ignored.
 fn finish_pair(left: vec4<f32>, right: vec4<f32>, row: u32, cell: u32) {
-    if !GATED {
-        finish(left, row, cell);
-        finish(right, row, cell + 1u);
-        return;
-    }
     if row >= params.rows || cell >= params.cells4 {
         return;
     }
     let column = params.first_cell + cell;
-    let value = activate(left + bias[column]) * (right + bias[column + 1u]);
-    y[row * params.columns4 + column / 2u] = act_store(value, row);
+    var first = activate(left + bias[column]);
+    if GATED {
+        let value = first * (right + bias[column + 1u]);
+        y[row * params.columns4 + column / 2u] = act_store(value, row);
+        return;
+    }
+    let to = target_of(row);
+    if to.row < 0 {
+        return;
+    }
+    let at = u32(to.row) * params.columns4 + column;
+    first = after_activation(first, row, column, at);
+    // The last pair of the block may have one cell.
+    var second = vec4<f32>(0.0);
+    if cell + 1u < params.cells4 {
+        second = after_activation(activate(right + bias[column + 1u]), row, column + 1u, at + 1u);
+    }
+    act_check(first, second, to.token);
+    y[at] = act_narrow(first);
+    if cell + 1u < params.cells4 {
+        y[at + 1u] = act_narrow(second);
+    }
 }
 
 // Applies the epilogue (bias, activation, rotary positions, residual) to one cell of the block, and stores the result
@@ -107,24 +123,39 @@ fn finish(sum: vec4<f32>, row: u32, cell: u32) {
     if row >= params.rows || cell >= params.cells4 {
         return;
     }
-    var target_row = row;
-    var token = row;
-    if EXPERTS {
-        let stored = order[row].x;
-        if stored < 0.0 {
-            return;
-        }
-        target_row = u32(stored);
-        token = target_row / params.token_share;
+    let to = target_of(row);
+    if to.row < 0 {
+        return;
     }
     let column = params.first_cell + cell;
-    let at = target_row * params.columns4 + column;
-    var value = activate(sum + bias[column]);
+    let at = u32(to.row) * params.columns4 + column;
+    y[at] = act_store(after_activation(activate(sum + bias[column]), row, column, at), to.token);
+}
+
+// The row of y that a row of the dispatch computes, or −1 for an empty slot, and the token of that row.
+struct Target {
+    row: i32,
+    token: u32,
+}
+
+// Returns the row of y, and its token, for a row of the dispatch.
+fn target_of(row: u32) -> Target {
+    if EXPERTS {
+        let target_row = i32(order[row].x);
+        return Target(target_row, u32(max(target_row, 0)) / params.token_share);
+    }
+    return Target(i32(row), row);
+}
+
+// Returns a cell after the steps that follow the activation: rotary positions and residual. `at` is the index of the
+// cell in y.
+fn after_activation(activated: vec4<f32>, row: u32, column: u32, at: u32) -> vec4<f32> {
+    var value = activated;
     if ROTARY {
         value = rotated(value, row, column);
     }
     if HAS_RESIDUAL {
         value += act_load(residual[at]);
     }
-    y[at] = act_store(value, token);
+    return value;
 }

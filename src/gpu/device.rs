@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature, list, noop_options};
-use crate::gpu::shader::Lanes;
+use crate::gpu::shader::{Lanes, ShaderVariant};
 
 /// The faults of a device since the last check. wgpu reports them through a callback, not from the call that failed.
 #[derive(Debug, Default)]
@@ -29,14 +29,40 @@ impl Faults {
 }
 
 /// The cooperative matrices of a device, with f16 factors and f32 sums.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CooperativeMatrices {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CooperativeMatrices {
     /// The size of a cooperative matrix, 8 or 16: its rows, columns and depth are equal.
     pub side: u32,
     /// The number of invocations in a workgroup that multiplies the matrices: four times the adapter's largest subgroup
     /// size.
     pub invocations: u32,
+    /// The number of elements in a cell of four values in workgroup memory. Kernels load a matrix through a pointer to
+    /// an element. The number is 4 on Metal, where such a pointer must point to a scalar, and 1 on other backends.
+    pub elements: u32,
+    /// The number of cells that pad each row in workgroup memory, so that neighbouring rows lie in different banks. A
+    /// lane of AMD loads 8 bytes at a time and needs 1. NVIDIA loads aligned rows of 16 bytes and needs 2.
+    pub pad: u32,
 }
+
+impl CooperativeMatrices {
+    /// Returns the matrices of an adapter that is not by AMD and does not use Metal.
+    pub fn of(side: u32, invocations: u32) -> Self {
+        CooperativeMatrices { side, invocations, elements: 1, pad: 2 }
+    }
+
+    /// Sets the constants that all kernels with cooperative matrices share.
+    pub(crate) fn constants(self, shader: ShaderVariant) -> ShaderVariant {
+        shader
+            .constant("SIDE", self.side)
+            .constant("INVOCATIONS", self.invocations)
+            .constant("ELEMENTS", self.elements)
+            .constant("PAD", self.pad)
+    }
+}
+
+/// The maximum number of bytes of workgroup memory that a kernel with cooperative matrices uses. An adapter with less
+/// runs the kernels without cooperative matrices.
+pub const MATRIX_MEMORY: u32 = 32768;
 
 /// The GPUs of the machine, best first. None of them is open.
 pub(crate) struct Gpus {
@@ -165,9 +191,11 @@ impl Gpu {
         let side = self.adapter.cooperative_matrix?;
         let invocations = 4 * self.adapter.subgroup_sizes?.1;
         let fits = self.device.features().contains(feature)
-            && invocations <= self.adapter.workgroup_invocations.min(1024)
-            && self.adapter.workgroup_memory_bytes >= 16384;
-        fits.then_some(CooperativeMatrices { side, invocations })
+            && invocations <= self.adapter.workgroup_invocations.min(256)
+            && self.adapter.workgroup_memory_bytes >= MATRIX_MEMORY;
+        let elements = if self.adapter.backend == "Metal" { 4 } else { 1 };
+        let pad = if self.adapter.is_amd() { 1 } else { 2 };
+        fits.then_some(CooperativeMatrices { side, invocations, elements, pad })
     }
 
     /// Returns the fault that was reported since the last check, if any, as an error. `what` and `bytes` describe the

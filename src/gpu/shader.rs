@@ -6,6 +6,7 @@
 //! | `#import storage as act` | the file for the storage type of activations, with `role_` replaced by `act_` |
 //! | `#import reduce`, `#import share` | the file for subgroups, or the file for lanes without subgroups |
 //! | `#import coop` | the file for cooperative matrices of the size `SIDE` |
+//! | `#import elements` | the file for cells of `ELEMENTS` elements in workgroup memory |
 //! | `#import NAME` | `shaders/shared/NAME.wgsl` |
 //!
 //! The sources have no conditionals. A line `const NAME: u32 = …;` is rewritten if the variant has a value for NAME,
@@ -84,6 +85,8 @@ const SHARED: &[(&str, &str)] = &[
     ("share_none", include_str!("../../shaders/shared/share_none.wgsl")),
     ("coop_8", include_str!("../../shaders/shared/coop_8.wgsl")),
     ("coop_16", include_str!("../../shaders/shared/coop_16.wgsl")),
+    ("elements_1", include_str!("../../shaders/shared/elements_1.wgsl")),
+    ("elements_4", include_str!("../../shaders/shared/elements_4.wgsl")),
 ];
 
 fn shared(name: &str) -> Result<&'static str, String> {
@@ -156,6 +159,9 @@ fn resolve(source: &str, variant: &ShaderVariant) -> Result<Resolved, String> {
             }
             ("share", None) => shared(if subgroup { "share_subgroup" } else { "share_none" })?,
             ("coop", None) => shared(&format!("coop_{}", variant.constant_or("SIDE", 8)))?,
+            ("elements", None) => {
+                shared(&format!("elements_{}", variant.constant_or("ELEMENTS", 1)))?
+            }
             (name, None) => shared(name)?,
             (name, Some(role)) => {
                 return Err(format!("a shader cannot import `{name}` as `{role}`"));

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::matmul::{CooperativeTile, OutputTile, Tuned, Variant};
 use crate::gpu::adapter::AdapterSummary;
+#[cfg(test)]
+use crate::gpu::device::CooperativeMatrices;
 use crate::gpu::device::Gpu;
 use crate::gpu::shader::Lanes;
 
@@ -50,7 +52,7 @@ impl KernelPlan {
             workgroup_memory: gpu.adapter.workgroup_memory_bytes.min(16384),
             workgroup_invocations: gpu.adapter.workgroup_invocations.min(256),
             max_flops: gpu.max_dispatch_flops(),
-            cooperative: matrices.map(|m| CooperativeTile::smallest(m.side, m.invocations)),
+            cooperative: matrices.map(CooperativeTile::smallest),
             matrices_by_rows: true,
             largest_tile: largest_tile(&gpu.adapter),
             by_rows: true,
@@ -83,12 +85,10 @@ impl KernelPlan {
 /// Returns the largest tile of the matmul that suits a class of GPU. The values follow public reports and were not
 /// measured; `vectile tune` measures them.
 fn largest_tile(adapter: &AdapterSummary) -> OutputTile {
-    let name = format!("{} {}", adapter.name, adapter.driver).to_lowercase();
-    let is = |words: &[&str]| words.iter().any(|word| name.contains(word));
     let [_, plain, tall, large] = OutputTile::ALL;
     match adapter.device_type.as_str() {
-        _ if is(&["nvidia", "geforce", "quadro", "tesla"]) => large,
-        "DiscreteGpu" if is(&["amd", "radeon", "radv"]) => tall,
+        _ if adapter.is_named(&["nvidia", "geforce", "quadro", "tesla"]) => large,
+        "DiscreteGpu" if adapter.is_amd() => tall,
         _ => plain,
     }
 }
@@ -103,7 +103,7 @@ impl KernelPlan {
             workgroup_memory: 16384,
             workgroup_invocations: 256,
             max_flops: u64::MAX,
-            cooperative: Some(CooperativeTile::smallest(16, 128)),
+            cooperative: Some(CooperativeTile::smallest(CooperativeMatrices::of(16, 128))),
             matrices_by_rows: true,
             largest_tile: OutputTile::PLAIN,
             by_rows: true,

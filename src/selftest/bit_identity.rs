@@ -40,11 +40,11 @@ pub(crate) async fn variants_are_bit_identical(
 /// Returns the errors of running a graph.
 pub(crate) async fn matrix_tiles_are_bit_identical(
     executor: &mut Executor,
-    matrices: CooperativeTile,
+    tile: CooperativeTile,
     cache: Option<&Path>,
 ) -> Result<bool, Error> {
-    let [plain, others @ ..] = matrices.sizes().map(Variant::Cooperative);
-    let what = format!("sizes of cooperative matrices of {}", matrices.side);
+    let [plain, others @ ..] = tile.sizes().map(Variant::Cooperative);
+    let what = format!("sizes of cooperative matrices of {}", tile.matrices.side);
     are_bit_identical(executor, &what, (Storage::F16, Storage::F16), plain, &others, cache).await
 }
 
@@ -88,24 +88,38 @@ pub async fn differing_variants(
     variants: &[Variant],
 ) -> Result<Vec<Variant>, Error> {
     let own = executor.plan();
-    let same_work = |variant: &Variant| same_work(&own, storages, *variant);
-    let (plain, graphs) = (same_work(&plain), variants.iter().map(same_work).collect::<Vec<_>>());
-    executor.make_ahead(graphs.iter().chain([&plain])).await;
-    let plain = executor.run(&plain).await?.output;
+    // Kernels with cooperative matrices have a variant for rows that consist of whole slices. A slice has 32 or 64
+    // values: neither size divides 84, only 32 divides 96, and both divide 128.
+    let inners = if plain.is_cooperative() { &[84, 96, 128][..] } else { &[84] };
     let mut other = Vec::new();
-    for (variant, graph) in variants.iter().zip(&graphs) {
-        match executor.run(graph).await {
-            Ok(outcome) if outcome.output == plain => {}
-            Ok(_) | Err(Error::Internal(_) | Error::DeviceFault { .. }) => other.push(*variant),
-            Err(error) => return Err(error),
+    for inner in inners {
+        let same_work = |variant: &Variant| same_work(&own, storages, *inner, *variant);
+        let plain = same_work(&plain);
+        let graphs: Vec<_> = variants.iter().map(same_work).collect();
+        executor.make_ahead(graphs.iter().chain([&plain])).await;
+        let plain = executor.run(&plain).await?.output;
+        for (variant, graph) in variants.iter().zip(&graphs) {
+            if other.contains(variant) {
+                continue;
+            }
+            match executor.run(graph).await {
+                Ok(outcome) if outcome.output == plain => {}
+                Ok(_) | Err(Error::Internal(_) | Error::DeviceFault { .. }) => other.push(*variant),
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(other)
 }
 
-/// Builds a graph with the same matmul for any variant.
-fn same_work(own: &KernelPlan, storages: (Storage, Storage), variant: Variant) -> Graph {
-    let size = [137, 84, 148];
+/// Builds a graph with the same matmul for any variant. `inner` is the number of values in a row of x.
+fn same_work(
+    own: &KernelPlan,
+    storages: (Storage, Storage),
+    inner: usize,
+    variant: Variant,
+) -> Graph {
+    let size = [137, inner, 148];
     let value = |seed: usize, at: usize| ((at * seed) % 8191) as f32 / 4096.0 - 0.93;
     let encoded = |seed: usize, count: usize, storage| {
         let values: Vec<f32> = (0..count).map(|at| value(seed, at)).collect();

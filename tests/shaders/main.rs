@@ -10,6 +10,7 @@
 
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
 use vectile::dtype::Storage;
+use vectile::gpu::device::MATRIX_MEMORY;
 use vectile::gpu::kernel::{Access, Kernel};
 use vectile::gpu::shader::{Lanes, ShaderVariant, resolve_imports};
 use vectile::kernels::ALL;
@@ -76,7 +77,8 @@ fn every_kernel_in_every_variant_is_valid_and_within_default_limits() {
                 .filter(|(_, var)| var.space == naga::AddressSpace::WorkGroup)
                 .map(|(_, var)| layouter[var.ty].size)
                 .sum();
-            assert!(memory <= MAX_WORKGROUP_MEMORY, "{what}: {memory} bytes of workgroup memory");
+            let most = if kernel.cooperative { MATRIX_MEMORY } else { MAX_WORKGROUP_MEMORY };
+            assert!(memory <= most, "{what}: {memory} bytes of workgroup memory");
             count += 1;
         }
     }
@@ -216,6 +218,53 @@ fn every_kernel_translates_for_vulkan_metal_and_dx12() {
                 .write(&module, &info, None)
                 .expect(&what);
             assert!(text.contains(kernel.name), "{what}");
+        }
+    }
+}
+
+/// The pointers through which a kernel loads and stores matrices point to scalars with ELEMENTS = 4. naga writes such
+/// pointers as `half*` and `float*`, which Metal accepts. With ELEMENTS = 1 they point to vectors.
+#[test]
+fn metal_loads_matrices_through_pointers_to_scalars() {
+    for kernel in ALL.iter().filter(|kernel| kernel.cooperative) {
+        for elements in [1, 4] {
+            let base = ShaderVariant::new(Storage::F16, Storage::F16, Lanes::Alone);
+            let variant = base.constant("ELEMENTS", elements);
+            let Checked { module, info } = check(kernel, &variant);
+            let function = &module.entry_points[0].function;
+            let types = info.get_entry_point(0);
+            let scalar = |pointer: naga::Handle<naga::Expression>| {
+                let pointer = types[pointer].ty.inner_with(&module.types);
+                let base = pointer.pointer_base_type().expect(kernel.name);
+                matches!(base.inner_with(&module.types), naga::TypeInner::Scalar(_))
+            };
+            let loads: Vec<bool> = function
+                .expressions
+                .iter()
+                .filter_map(|(_, expression)| match expression {
+                    naga::Expression::CooperativeLoad { data, .. } => Some(scalar(data.pointer)),
+                    _ => None,
+                })
+                .collect();
+            assert!(!loads.is_empty(), "{}", kernel.name);
+            assert!(loads.iter().all(|scalar| *scalar == (elements == 4)), "{}", kernel.name);
+
+            let options = naga::back::msl::Options {
+                lang_version: (3, 0),
+                fake_missing_bindings: true,
+                ..Default::default()
+            };
+            let pipeline = naga::back::msl::PipelineOptions::default();
+            let stage = Some((naga::ShaderStage::Compute, kernel.name));
+            let none = naga::back::PipelineConstants::default();
+            let (module, info) =
+                naga::back::pipeline_constants::process_overrides(&module, &info, stage, &none)
+                    .unwrap();
+            let (text, _) =
+                naga::back::msl::write_string(&module, &info, &options, &pipeline).unwrap();
+            for pointer in ["const threadgroup half* ptr", "const threadgroup float* ptr"] {
+                assert!(text.contains(pointer), "{}: no {pointer}", kernel.name);
+            }
         }
     }
 }

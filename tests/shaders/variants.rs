@@ -1,6 +1,7 @@
 //! Lists the variants of a kernel.
 
 use vectile::dtype::Storage;
+use vectile::gpu::device::CooperativeMatrices;
 use vectile::gpu::kernel::Kernel;
 use vectile::gpu::shader::{Lanes, ShaderVariant};
 use vectile::kernels::attention;
@@ -42,8 +43,9 @@ pub fn variants(kernel: &Kernel) -> Vec<ShaderVariant> {
                 all.push(base.clone());
                 if kernel.name == "matmul_coop" {
                     for side in [8, 16] {
-                        let sizes =
-                            CooperativeTile::smallest(side, 128).sizes().map(Variant::Cooperative);
+                        let sizes = CooperativeTile::smallest(CooperativeMatrices::of(side, 128))
+                            .sizes()
+                            .map(Variant::Cooperative);
                         all.extend(sizes.map(|variant| variant.constants(base.clone(), false)));
                     }
                 }
@@ -79,7 +81,11 @@ fn heads(kernel: &Kernel, base: &ShaderVariant, head4: u32) -> Vec<ShaderVariant
         "attention_coop" => [8, 16]
             .into_iter()
             .filter(|side| (head4 * 4).is_multiple_of(*side))
-            .map(|side| attention::Variant::Cooperative { side, invocations: 128 })
+            .map(|side| {
+                let matrices = CooperativeMatrices::of(side, 128);
+                let keys = if head4 < 32 { 32 } else { 16 };
+                attention::Variant::Cooperative { matrices, keys }
+            })
             .collect(),
         _ => vec![attention::Variant::Lane],
     };

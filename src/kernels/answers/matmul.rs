@@ -47,6 +47,14 @@ fn plain_answer(builder: &mut Builder, rows: usize, activation: Activation, whol
     answer_of(builder, [rows, columns], epilogue, expected)
 }
 
+/// Tests rows of x with 64 values, which are a whole number of slices in every variant.
+pub fn whole_slices(builder: &mut Builder) -> Answer {
+    let epilogue = matmul::Epilogue::Plain(Activation::None, None);
+    answer_along(builder, [19, 64, 45], epilogue, |x, w, bias| {
+        reference::matmul(x, w, bias, Activation::None, None)
+    })
+}
+
 /// Tests a gated epilogue: in each row, four values of the gate alternate with four values of the factor that it gates.
 fn gated_answer(builder: &mut Builder, rows: usize) -> Answer {
     let epilogue = matmul::Epilogue::Gated(Activation::Silu);
@@ -76,7 +84,16 @@ fn answer_of(
     epilogue: matmul::Epilogue,
     expected: impl FnOnce(&[f32], &[f32], &[f32]) -> Vec<f64>,
 ) -> Answer {
-    let inner = 37;
+    answer_along(builder, [rows, 37, columns], epilogue, expected)
+}
+
+/// Does the same as [`answer_of`], for rows of x with `inner` values.
+fn answer_along(
+    builder: &mut Builder,
+    [rows, inner, columns]: [usize; 3],
+    epilogue: matmul::Epilogue,
+    expected: impl FnOnce(&[f32], &[f32], &[f32]) -> Vec<f64>,
+) -> Answer {
     let x = values(8, rows * inner, 1.0, builder.activations);
     let w = values(9, columns * inner, 0.5, builder.weights);
     let bias = values(10, columns, 1.0, Storage::F32);

@@ -3,6 +3,7 @@
 
 use super::{ATTENTION_COOP, ATTENTION_LANE, ATTENTION_TILE};
 use crate::dtype::Storage;
+use crate::gpu::device::{CooperativeMatrices, MATRIX_MEMORY};
 use crate::gpu::kernel::Kernel;
 use crate::gpu::shader::ShaderVariant;
 use crate::kernels::KernelPlan;
@@ -17,10 +18,10 @@ pub enum Variant {
     Tile(WorkSplit),
     /// Runs `attention_coop`, for GPUs with cooperative matrices.
     Cooperative {
-        /// The size of a cooperative matrix. Its rows, its columns and its depth all equal this number.
-        side: u32,
-        /// The number of invocations in a workgroup: four times the adapter's largest subgroup size.
-        invocations: u32,
+        /// The adapter's cooperative matrices.
+        matrices: CooperativeMatrices,
+        /// The number of keys in a step: 32 or 16.
+        keys: u32,
     },
 }
 
@@ -75,13 +76,18 @@ impl WorkSplit {
     }
 }
 
-/// Returns the bytes of workgroup memory of `attention_coop`. That memory holds keys (later weights or queries) and
-/// values in f16, with 16 bytes of padding for each row. It also holds the scores, and one factor for each query.
-fn matrices_memory(head: u32) -> u32 {
-    let slice = [32, 16, 8].into_iter().find(|slice| head.is_multiple_of(*slice)).unwrap_or(0);
-    let keys = 16 * (head + 8);
-    let halves = keys.max(16 * 72).max(64 * (slice + 8));
-    (halves + keys) * 2 + (16 * 68 + 64 + 1) * 4
+/// The maximum number of cells (four values each) in a head for `attention_coop`. The queries and the sums of wider
+/// heads do not fit into the registers of a subgroup.
+const MAX_MATRIX_CELLS: u32 = 40;
+
+/// The numbers of keys that a step of `attention_coop` may take, best first.
+const STEP_KEYS: [u32; 2] = [32, 16];
+
+/// Returns the bytes of workgroup memory of `attention_coop`. That memory holds keys, values and weights in f16, with
+/// padded rows. It also holds the scores, with one cell of padding for each row, one factor for each query, and a flag.
+fn matrices_memory(matrices: CooperativeMatrices, head: u32, keys: u32) -> u32 {
+    let cells = keys * (head / 4 + matrices.pad) + (head + QUERIES) * (keys / 4 + matrices.pad);
+    cells * 8 + QUERIES * (keys / 4 + 1) * 16 + (QUERIES + 1) * 4
 }
 
 impl KernelPlan {
@@ -92,13 +98,16 @@ impl KernelPlan {
         if self.software {
             return Variant::Lane;
         }
-        if let Some(CooperativeTile { side, invocations, .. }) = self.cooperative
+        if let Some(CooperativeTile { matrices, .. }) = self.cooperative
             && storage == Storage::F16
             && !relative
-            && (head4 * 4).is_multiple_of(side)
-            && matrices_memory(head4 * 4) <= self.workgroup_memory
+            && (head4 * 4).is_multiple_of(matrices.side)
+            && head4 <= MAX_MATRIX_CELLS
+            && let Some(keys) = STEP_KEYS
+                .into_iter()
+                .find(|keys| matrices_memory(matrices, head4 * 4, *keys) <= MATRIX_MEMORY)
         {
-            return Variant::Cooperative { side, invocations };
+            return Variant::Cooperative { matrices, keys };
         }
         Variant::Tile(WorkSplit::of(head4, self.workgroup_memory, self.workgroup_invocations))
     }
@@ -126,8 +135,8 @@ impl Variant {
             Variant::Tile(WorkSplit { split, keys, group }) => {
                 variant.constant("SPLIT", split).constant("KEYS", keys).constant("GROUP", group)
             }
-            Variant::Cooperative { side, invocations } => {
-                variant.constant("SIDE", side).constant("INVOCATIONS", invocations)
+            Variant::Cooperative { matrices, keys } => {
+                matrices.constants(variant).constant("KEYS", keys)
             }
         }
     }
@@ -177,6 +186,21 @@ mod tests {
     }
 
     #[test]
+    fn steps_have_32_keys_where_memory_has_room() {
+        let keys = |pad, head: usize| {
+            let matrices = CooperativeMatrices { pad, ..CooperativeMatrices::of(16, 128) };
+            let cooperative = Some(CooperativeTile::smallest(matrices));
+            let plan = KernelPlan { cooperative, ..KernelPlan::of_gpu() };
+            match plan.attention(head / 4, Storage::F16, false) {
+                Variant::Cooperative { keys, .. } => keys,
+                variant => panic!("{variant:?}"),
+            }
+        };
+        assert_eq!([16, 32, 64, 96, 128, 160].map(|head| keys(1, head)), [32, 32, 32, 32, 32, 16]);
+        assert_eq!([16, 32, 64, 96, 128, 160].map(|head| keys(2, head)), [32, 32, 32, 32, 16, 16]);
+    }
+
+    #[test]
     fn matrices_run_for_f16_heads_of_whole_matrices() {
         let plan = KernelPlan::of_gpu();
         let takes = |plan: &KernelPlan, head: usize, storage, relative| {
@@ -197,8 +221,10 @@ mod tests {
         assert!(!takes(&plan, 64, f16, true));
         assert!(!takes(&plan, 64, Storage::F32, false));
         assert!(!takes(&plan, 64, Storage::PackedF16, false));
-        let eight =
-            KernelPlan { cooperative: Some(CooperativeTile::smallest(8, 128)), ..plan.clone() };
+        let eight = KernelPlan {
+            cooperative: Some(CooperativeTile::smallest(CooperativeMatrices::of(8, 128))),
+            ..plan.clone()
+        };
         assert!(takes(&eight, 24, f16, false));
         assert!(!takes(&KernelPlan { cooperative: None, ..plan.clone() }, 64, f16, false));
         let software = KernelPlan { software: true, ..plan };

@@ -72,7 +72,7 @@ impl KernelPlan {
         }
         // GPUs with cooperative matrices of 8 × 8 values have too few registers for a larger tile.
         let suits = |tile: &&CooperativeTile| {
-            tile.side == 16
+            tile.matrices.side == 16
                 && variants.contains(&Variant::Cooperative(**tile))
                 && tile.workgroups(work.rows, work.weight.columns4) >= MINIMUM_WORKGROUPS
         };
@@ -144,6 +144,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::gpu::device::{CooperativeMatrices, MATRIX_MEMORY};
     use crate::kernels::matmul::tuned::{Choice, Tuned};
 
     fn plan(largest_tile: OutputTile) -> KernelPlan {
@@ -201,13 +202,13 @@ mod tests {
         assert_eq!(size(&cut, &f16(1024)), [64, 64]);
         let grouped = Work { experts: true, ..f16(1 << 15) };
         assert_eq!(size(&plan, &grouped), [64, 64]);
-        let eight = KernelPlan { cooperative: Some(CooperativeTile::smallest(8, 128)), ..plan };
+        let eight = KernelPlan {
+            cooperative: Some(CooperativeTile::smallest(CooperativeMatrices::of(8, 128))),
+            ..plan
+        };
         assert_eq!(size(&eight, &f16(1 << 15)), [64, 64]);
-        // Workgroup memory holds a slice of x and a slice of w, both padded, and 256 sums for each of the four parts of
-        // the tile.
-        for of in CooperativeTile::smallest(16, 128).sizes() {
-            let halves = of.rows * (of.slice + 8) + of.slice * (of.columns + 8);
-            assert!(halves * 2 + 4096 <= 16384, "{of:?}");
+        for of in CooperativeTile::smallest(CooperativeMatrices::of(16, 128)).sizes() {
+            assert!(of.memory() <= MATRIX_MEMORY, "{of:?}");
         }
     }
 

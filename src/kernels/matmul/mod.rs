@@ -154,6 +154,10 @@ fn dispatch(
     let tile = variant.workgroup_sums(epilogue.is_gated());
     let shader = variant.constants(builder.variant(kernel, x.storage), epilogue.is_gated());
     let shader = epilogue.set(shader).set("EXPERTS", u32::from(grouped.is_some()));
+    let shader = match variant {
+        Variant::Cooperative(tile) => shader.set("WHOLE", u32::from(tile.divides(x.width4))),
+        _ => shader,
+    };
     let mut first_cell = 0;
     for (weight, cells) in blocks {
         let flops_a_row = (2 * x.width4 * 4 * cells * 4) as u64;

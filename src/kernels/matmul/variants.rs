@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::descriptors::{MATMUL_COOP, MATMUL_FEW, MATMUL_LANE, MATMUL_TILE};
 use crate::dtype::Storage;
+use crate::gpu::device::CooperativeMatrices;
 use crate::gpu::graph::Dispatch;
 use crate::gpu::kernel::Kernel;
 use crate::gpu::shader::ShaderVariant;
@@ -36,10 +37,8 @@ pub struct OutputTile {
 /// tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CooperativeTile {
-    /// The size of a cooperative matrix, 8 or 16: its rows, columns and depth are equal.
-    pub side: u32,
-    /// The number of invocations in a workgroup: four times the adapter's largest subgroup size.
-    pub invocations: u32,
+    /// The adapter's cooperative matrices.
+    pub matrices: CooperativeMatrices,
     /// The number of rows in the tile.
     pub rows: u32,
     /// The number of columns in the tile.
@@ -49,16 +48,31 @@ pub struct CooperativeTile {
 }
 
 impl CooperativeTile {
-    /// Returns the smallest tile made of cooperative matrices of this size.
-    pub fn smallest(side: u32, invocations: u32) -> Self {
-        CooperativeTile { side, invocations, rows: 64, columns: 64, slice: 32 }
+    /// Returns the smallest tile made of these cooperative matrices.
+    pub fn smallest(matrices: CooperativeMatrices) -> Self {
+        // A small tile leaves room for deeper slices, which need fewer barriers.
+        CooperativeTile { matrices, rows: 64, columns: 64, slice: 64 }
     }
 
-    /// Returns the tiles of all sizes, smallest first. Each fits into 16 KiB of workgroup memory. All tiles give
-    /// bit-identical results, since each sum adds its products along inner in the same order.
+    /// Returns the tiles of all sizes, smallest first. Each fits into
+    /// [`MATRIX_MEMORY`](crate::gpu::device::MATRIX_MEMORY). All tiles give bit-identical results, since each sum adds
+    /// its products along inner in the same order.
     pub fn sizes(self) -> [CooperativeTile; 3] {
-        let of = |rows, columns, slice| CooperativeTile { rows, columns, slice, ..self };
-        [of(64, 64, 32), of(128, 64, 16), of(128, 128, 16)]
+        let of = |rows, columns| CooperativeTile { rows, columns, slice: 32, ..self };
+        [CooperativeTile::smallest(self.matrices), of(128, 64), of(128, 128)]
+    }
+
+    /// Returns the bytes of workgroup memory. That memory holds a slice of x and a slice of w, both with padded rows.
+    /// It also holds a band of sums for each of the four parts, with 32 columns each.
+    #[cfg(test)]
+    pub(super) fn memory(self) -> u32 {
+        let cells = (self.rows + self.columns) * (self.slice / 4 + self.matrices.pad);
+        cells * 8 + 4 * self.matrices.side * 32 * 4
+    }
+
+    /// Is true if a row of x, which has `inner4` cells of four values, consists of a whole number of slices.
+    pub(super) fn divides(self, inner4: usize) -> bool {
+        inner4.is_multiple_of(self.slice as usize / 4)
     }
 
     /// Returns the number of workgroups that compute y.
@@ -143,6 +157,11 @@ impl Variant {
         }
     }
 
+    /// Is true if the variant multiplies cooperative matrices.
+    pub(crate) fn is_cooperative(self) -> bool {
+        matches!(self, Variant::Cooperative(_))
+    }
+
     /// Returns the variant that a dispatch runs; `None` if the dispatch is not a matmul.
     pub(crate) fn of_dispatch(dispatch: &Dispatch) -> Option<Variant> {
         Variant::of(dispatch.kernel, &dispatch.variant)
@@ -163,8 +182,12 @@ impl Variant {
             Variant::Few(constant("ROWS"))
         } else if kernel == &MATMUL_COOP {
             Variant::Cooperative(CooperativeTile {
-                side: constant("SIDE"),
-                invocations: constant("INVOCATIONS"),
+                matrices: CooperativeMatrices {
+                    side: constant("SIDE"),
+                    invocations: constant("INVOCATIONS"),
+                    elements: constant("ELEMENTS"),
+                    pad: constant("PAD"),
+                },
                 rows: 2 * constant("PART_ROWS"),
                 columns: 2 * constant("PART_COLUMNS"),
                 slice: constant("SLICE"),
@@ -209,14 +232,11 @@ impl Variant {
             Variant::Few(rows) => {
                 shader.constant("ROWS", rows).constant("CELLS", 1 + u32::from(gated))
             }
-            Variant::Cooperative(CooperativeTile { side, invocations, rows, columns, slice }) => {
-                shader
-                    .constant("SIDE", side)
-                    .constant("INVOCATIONS", invocations)
-                    .constant("PART_ROWS", rows / 2)
-                    .constant("PART_COLUMNS", columns / 2)
-                    .constant("SLICE", slice)
-            }
+            Variant::Cooperative(CooperativeTile { matrices, rows, columns, slice }) => matrices
+                .constants(shader)
+                .constant("PART_ROWS", rows / 2)
+                .constant("PART_COLUMNS", columns / 2)
+                .constant("SLICE", slice),
         }
     }
 }
@@ -229,7 +249,8 @@ impl fmt::Display for Variant {
                 write!(f, "tiles of {rows} × {}", cells * 4)
             }
             Variant::Few(rows) => write!(f, "few rows: {rows} at a time"),
-            Variant::Cooperative(CooperativeTile { side, rows, columns, .. }) => {
+            Variant::Cooperative(CooperativeTile { matrices, rows, columns, .. }) => {
+                let side = matrices.side;
                 write!(f, "cooperative matrices of {side} × {side} in tiles of {rows} × {columns}")
             }
         }

@@ -99,7 +99,7 @@ impl RowTimes {
 }
 
 fn is_matrices(variant: Variant) -> bool {
-    matches!(variant, Variant::Cooperative(_))
+    variant.is_cooperative()
 }
 
 /// Returns the chosen variants for a shape, and adds a case for each number of rows to `cases`. The number of rows
