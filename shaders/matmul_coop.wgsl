@@ -67,6 +67,11 @@ const GROUPS: u32 = PART_ROWS / MY_ROWS;
 const CELLS: u32 = COLUMNS / 4u;
 const BLOCKS: u32 = max(DEEP * CELLS / INVOCATIONS, 1u);
 const BUSY: u32 = min(DEEP * CELLS, INVOCATIONS);
+// An invocation copies a slice in TURNS turns: four turns if INVOCATIONS is 32, as with a software driver, or else one.
+// In one turn, each of 32 invocations would make 64 loads, which the driver would take long to compile.
+const TURNS: u32 = max(PASSES / 8u * 4u, 1u);
+const TURN_PASSES: u32 = PASSES / TURNS;
+const TURN_BLOCKS: u32 = BLOCKS / TURNS;
 const PART_CELLS: u32 = PART_COLUMNS / 4u;
 // A band is a row of BAND neighbouring matrices, with 32 columns. Each part moves one band at a time through workgroup
 // memory, and all invocations share the pairs of cells in the four bands.
@@ -108,8 +113,9 @@ fn matmul_coop(
     workgroupBarrier();
     var left: array<Left, DOWN>;
     var sums: array<Sum, MATRICES>;
+    let zeros = coopLoadT<Sum>(&bands[0][0][0], BAND_STRIDE);
     for (var i = 0u; i < MATRICES; i++) { // unrolled
-        sums[i] = coopLoadT<Sum>(&bands[0][0][0], BAND_STRIDE);
+        sums[i] = zeros;
     }
 
     // `x_at` and `w_at` hold the index of the first cell of each row of x, and of each block of w, that this invocation
@@ -132,48 +138,52 @@ fn matmul_coop(
         w_at[i] = column + (w_deep + i * (INVOCATIONS / CELLS)) * 4u * params.stride4;
     }
 
-    var xs: array<array<vec4<f16>, MY_ROWS>, PASSES>;
-    var ws: array<array<vec4<f16>, 4>, BLOCKS>;
+    var xs: array<array<vec4<f16>, MY_ROWS>, TURN_PASSES>;
+    var ws: array<array<vec4<f16>, 4>, TURN_BLOCKS>;
     for (var slice = 0u; slice < params.inner4; slice += DEEP) {
-        // All loads come before all stores, so that they wait for memory once.
-        for (var p = 0u; p < PASSES; p++) { // unrolled
-            for (var i = 0u; i < MY_ROWS; i++) { // unrolled
-                if WHOLE {
-                    xs[p][i] = x[x_at[p][i] + slice + x_cell];
-                } else {
-                    xs[p][i] = x[x_at[p][i] + min(slice + x_cell, last)];
+        for (var turn = 0u; turn < TURNS; turn++) { // unrolled up to 1
+            // All loads of a turn come before all stores, so that they wait for memory once.
+            for (var p = 0u; p < TURN_PASSES; p++) { // unrolled
+                for (var i = 0u; i < MY_ROWS; i++) { // unrolled
+                    if WHOLE {
+                        xs[p][i] = x[x_at[turn * TURN_PASSES + p][i] + slice + x_cell];
+                    } else {
+                        xs[p][i] = x[x_at[turn * TURN_PASSES + p][i] + min(slice + x_cell, last)];
+                    }
                 }
             }
-        }
-        for (var i = 0u; i < BLOCKS; i++) { // unrolled
-            for (var k = 0u; k < 4u; k++) { // unrolled
-                if WHOLE {
-                    ws[i][k] = w[w_at[i] + k * params.stride4];
-                } else {
-                    let four = slice + w_deep + i * (INVOCATIONS / CELLS);
-                    let cell = w[column + (min(four, last) * 4u + k) * params.stride4];
-                    ws[i][k] = select(vec4<f16>(), cell, four <= last);
+            for (var i = 0u; i < TURN_BLOCKS; i++) { // unrolled
+                for (var k = 0u; k < 4u; k++) { // unrolled
+                    if WHOLE {
+                        ws[i][k] = w[w_at[turn * TURN_BLOCKS + i] + k * params.stride4];
+                    } else {
+                        let block = turn * TURN_BLOCKS + i;
+                        let four = slice + w_deep + block * (INVOCATIONS / CELLS);
+                        let cell = w[column + (min(four, last) * 4u + k) * params.stride4];
+                        ws[i][k] = select(vec4<f16>(), cell, four <= last);
+                    }
                 }
+                w_at[turn * TURN_BLOCKS + i] += SLICE * params.stride4;
             }
-            w_at[i] += SLICE * params.stride4;
-        }
-        for (var p = 0u; p < PASSES; p++) { // unrolled
-            let at = x_group + p * (INVOCATIONS / DEEP);
-            let to = &x_tile[at / GROUPS][at % GROUPS];
-            for (var i = 0u; i < MY_ROWS; i++) { // unrolled
-                for (var e = 0u; e < ELEMENTS; e++) { // unrolled
-                    (*to)[i][x_cell * ELEMENTS + e] = half_element(xs[p][i], e);
-                }
-            }
-        }
-        if BUSY == INVOCATIONS || local < BUSY {
-            let to = &w_tile[w_cell / PART_CELLS][w_cell % PART_CELLS];
-            for (var i = 0u; i < BLOCKS; i++) { // unrolled
-                let at = (w_deep + i * (INVOCATIONS / CELLS)) * ELEMENTS;
-                for (var c = 0u; c < 4u; c++) { // unrolled
-                    let cell = vec4<f16>(ws[i][0][c], ws[i][1][c], ws[i][2][c], ws[i][3][c]);
+            for (var p = 0u; p < TURN_PASSES; p++) { // unrolled
+                let at = x_group + (turn * TURN_PASSES + p) * (INVOCATIONS / DEEP);
+                let to = &x_tile[at / GROUPS][at % GROUPS];
+                for (var i = 0u; i < MY_ROWS; i++) { // unrolled
                     for (var e = 0u; e < ELEMENTS; e++) { // unrolled
-                        (*to)[c][at + e] = half_element(cell, e);
+                        (*to)[i][x_cell * ELEMENTS + e] = half_element(xs[p][i], e);
+                    }
+                }
+            }
+            if BUSY == INVOCATIONS || local < BUSY {
+                let to = &w_tile[w_cell / PART_CELLS][w_cell % PART_CELLS];
+                for (var i = 0u; i < TURN_BLOCKS; i++) { // unrolled
+                    let block = turn * TURN_BLOCKS + i;
+                    let at = (w_deep + block * (INVOCATIONS / CELLS)) * ELEMENTS;
+                    for (var c = 0u; c < 4u; c++) { // unrolled
+                        let cell = vec4<f16>(ws[i][0][c], ws[i][1][c], ws[i][2][c], ws[i][3][c]);
+                        for (var e = 0u; e < ELEMENTS; e++) { // unrolled
+                            (*to)[c][at + e] = half_element(cell, e);
+                        }
                     }
                 }
             }
