@@ -127,7 +127,9 @@ impl List {
             run(&mut builder);
             for dispatch in builder.graph.dispatches {
                 if dispatch.kernel == answer.kernel {
-                    self.add(dispatch.kernel, dispatch.variant, form, by_default);
+                    for shader in with_whole_slices(dispatch.variant) {
+                        self.add(dispatch.kernel, shader, form, by_default);
+                    }
                 }
             }
         }
@@ -191,6 +193,20 @@ impl List {
             .set("RELATIVE", relative);
         self.add(kernel, variant.constants(shader, head4), &format!("heads of {head}"), true);
     }
+}
+
+/// Returns a variant for each value of its override WHOLE, or only the variant if it has no such override. The width of
+/// most models is a whole number of slices, and the width in a known answer is not.
+fn with_whole_slices(shader: ShaderVariant) -> Vec<ShaderVariant> {
+    let Some(at) = shader.overrides.iter().position(|(name, _)| *name == "WHOLE") else {
+        return vec![shader];
+    };
+    let with = |value| {
+        let mut shader = shader.clone();
+        shader.overrides[at].1 = value;
+        shader
+    };
+    vec![with(0), with(1)]
 }
 
 /// Returns the variants that the row count and the shape of the weight select without `vectile tune`.
