@@ -36,8 +36,8 @@ const INVOCATIONS: u32 = 128u;
 const PART_ROWS: u32 = 32u;
 const PART_COLUMNS: u32 = 32u;
 const SLICE: u32 = 32u;
-// The number of cells that pad each row in workgroup memory, so that neighbouring rows lie in different banks. A lane
-// of AMD loads 8 bytes at a time and needs one cell. NVIDIA loads aligned rows of 16 bytes and needs two.
+// The number of cells that pad each row in workgroup memory, so that neighbouring rows lie in different banks. The
+// number is even, since Vulkan requires that rows of matrices begin at multiples of 16 bytes.
 const PAD: u32 = 2u;
 // True if the inner axis has a whole number of slices. The loop then needs no checks for the end of the axis.
 override WHOLE: bool = false;

@@ -183,17 +183,6 @@ impl AdapterSummary {
         self.device_type == "Cpu"
     }
 
-    /// Is true for a GPU by AMD, according to its name and its driver.
-    pub(crate) fn is_amd(&self) -> bool {
-        self.is_named(&["amd", "radeon", "radv"])
-    }
-
-    /// Is true if the adapter's name or driver contains one of `words`. Upper case and lower case are equal.
-    pub(crate) fn is_named(&self, words: &[&str]) -> bool {
-        let name = format!("{} {}", self.name, self.driver).to_lowercase();
-        words.iter().any(|word| name.contains(word))
-    }
-
     /// Is true for the CPU without a driver.
     pub fn is_cpu(&self) -> bool {
         self.backend == NATIVE

@@ -39,15 +39,12 @@ pub struct CooperativeMatrices {
     /// The number of elements in a cell of four values in workgroup memory. Kernels load a matrix through a pointer to
     /// an element. The number is 4 on Metal, where such a pointer must point to a scalar, and 1 on other backends.
     pub elements: u32,
-    /// The number of cells that pad each row in workgroup memory, so that neighbouring rows lie in different banks. A
-    /// lane of AMD loads 8 bytes at a time and needs 1. NVIDIA loads aligned rows of 16 bytes and needs 2.
-    pub pad: u32,
 }
 
 impl CooperativeMatrices {
-    /// Returns the matrices of an adapter that is not by AMD and does not use Metal.
+    /// Returns the matrices of an adapter that does not use Metal.
     pub fn of(side: u32, invocations: u32) -> Self {
-        CooperativeMatrices { side, invocations, elements: 1, pad: 2 }
+        CooperativeMatrices { side, invocations, elements: 1 }
     }
 
     /// Sets the constants that all kernels with cooperative matrices share.
@@ -56,13 +53,16 @@ impl CooperativeMatrices {
             .constant("SIDE", self.side)
             .constant("INVOCATIONS", self.invocations)
             .constant("ELEMENTS", self.elements)
-            .constant("PAD", self.pad)
     }
 }
 
 /// The maximum number of bytes of workgroup memory that a kernel with cooperative matrices uses. An adapter with less
 /// runs the kernels without cooperative matrices.
 pub const MATRIX_MEMORY: u32 = 32768;
+
+/// The number of cells (four f16 values each) that pad each row in the workgroup memory of a kernel with cooperative
+/// matrices. It is the constant PAD of these kernels.
+pub(crate) const MATRIX_PAD: u32 = 2;
 
 /// The GPUs of the machine, best first. None of them is open.
 pub(crate) struct Gpus {
@@ -194,8 +194,7 @@ impl Gpu {
             && invocations <= self.adapter.workgroup_invocations.min(256)
             && self.adapter.workgroup_memory_bytes >= MATRIX_MEMORY;
         let elements = if self.adapter.backend == "Metal" { 4 } else { 1 };
-        let pad = if self.adapter.is_amd() { 1 } else { 2 };
-        fits.then_some(CooperativeMatrices { side, invocations, elements, pad })
+        fits.then_some(CooperativeMatrices { side, invocations, elements })
     }
 
     /// Returns the fault that was reported since the last check, if any, as an error. `what` and `bytes` describe the

@@ -85,10 +85,12 @@ impl KernelPlan {
 /// Returns the largest tile of the matmul that suits a class of GPU. The values follow public reports and were not
 /// measured; `vectile tune` measures them.
 fn largest_tile(adapter: &AdapterSummary) -> OutputTile {
+    let name = format!("{} {}", adapter.name, adapter.driver).to_lowercase();
+    let is = |words: &[&str]| words.iter().any(|word| name.contains(word));
     let [_, plain, tall, large] = OutputTile::ALL;
     match adapter.device_type.as_str() {
-        _ if adapter.is_named(&["nvidia", "geforce", "quadro", "tesla"]) => large,
-        "DiscreteGpu" if adapter.is_amd() => tall,
+        _ if is(&["nvidia", "geforce", "quadro", "tesla"]) => large,
+        "DiscreteGpu" if is(&["amd", "radeon", "radv"]) => tall,
         _ => plain,
     }
 }

@@ -269,6 +269,37 @@ fn metal_loads_matrices_through_pointers_to_scalars() {
     }
 }
 
+/// Vulkan requires this alignment of the pointers and strides with which a kernel loads matrices of two-byte values.
+#[test]
+fn rows_of_matrices_begin_at_multiples_of_16_bytes() {
+    for kernel in ALL.iter().filter(|kernel| kernel.cooperative) {
+        for variant in variants(kernel) {
+            let Checked { module, info } = check(kernel, &variant);
+            let function = &module.entry_points[0].function;
+            let types = info.get_entry_point(0);
+            let mut loads = 0;
+            for (_, expression) in function.expressions.iter() {
+                let naga::Expression::CooperativeLoad { data, .. } = expression else { continue };
+                let stride = match function.expressions[data.stride] {
+                    naga::Expression::Constant(constant) => {
+                        &module.global_expressions[module.constants[constant].init]
+                    }
+                    ref expression => expression,
+                };
+                let naga::Expression::Literal(naga::Literal::U32(stride)) = *stride else {
+                    panic!("{} {variant:?}: a stride is {stride:?}", kernel.name)
+                };
+                let pointer = types[data.pointer].ty.inner_with(&module.types);
+                let element = pointer.pointer_base_type().expect(kernel.name);
+                let bytes = stride * element.inner_with(&module.types).size(module.to_ctx());
+                assert_eq!(bytes % 16, 0, "{} {variant:?}: rows of {bytes} bytes", kernel.name);
+                loads += 1;
+            }
+            assert!(loads > 0, "{} {variant:?}", kernel.name);
+        }
+    }
+}
+
 #[test]
 fn an_import_that_does_not_exist_is_named() {
     let variant = ShaderVariant::new(Storage::F32, Storage::F32, Lanes::Alone);

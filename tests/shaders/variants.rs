@@ -42,10 +42,10 @@ pub fn variants(kernel: &Kernel) -> Vec<ShaderVariant> {
                 let base = ShaderVariant::new(*w, *a, *l);
                 all.push(base.clone());
                 if kernel.name == "matmul_coop" {
-                    for side in [8, 16] {
-                        let sizes = CooperativeTile::smallest(CooperativeMatrices::of(side, 128))
-                            .sizes()
-                            .map(Variant::Cooperative);
+                    for (side, invocations) in [(8, 32), (8, 128), (16, 128)] {
+                        let matrices = CooperativeMatrices::of(side, invocations);
+                        let sizes =
+                            CooperativeTile::smallest(matrices).sizes().map(Variant::Cooperative);
                         all.extend(sizes.map(|variant| variant.constants(base.clone(), false)));
                     }
                 }

@@ -69,7 +69,6 @@ pub static ATTENTION_COOP: Kernel = Kernel {
         HAS_BIAS,
         Setting { name: "KEYS", constant: true, values: &[16, 32] },
         Setting { name: "ELEMENTS", constant: true, values: &[1, 4] },
-        Setting { name: "PAD", constant: true, values: &[1, 2] },
         // The adapter's largest subgroups may have 8, 16, 32 or 64 invocations, and a workgroup has four times as many.
         Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },
     ],

@@ -3,7 +3,7 @@
 
 use super::{ATTENTION_COOP, ATTENTION_LANE, ATTENTION_TILE};
 use crate::dtype::Storage;
-use crate::gpu::device::{CooperativeMatrices, MATRIX_MEMORY};
+use crate::gpu::device::{CooperativeMatrices, MATRIX_MEMORY, MATRIX_PAD};
 use crate::gpu::kernel::Kernel;
 use crate::gpu::shader::ShaderVariant;
 use crate::kernels::KernelPlan;
@@ -85,8 +85,8 @@ const STEP_KEYS: [u32; 2] = [32, 16];
 
 /// Returns the bytes of workgroup memory of `attention_coop`. That memory holds keys, values and weights in f16, with
 /// padded rows. It also holds the scores, with one cell of padding for each row, one factor for each query, and a flag.
-fn matrices_memory(matrices: CooperativeMatrices, head: u32, keys: u32) -> u32 {
-    let cells = keys * (head / 4 + matrices.pad) + (head + QUERIES) * (keys / 4 + matrices.pad);
+fn matrices_memory(head: u32, keys: u32) -> u32 {
+    let cells = keys * (head / 4 + MATRIX_PAD) + (head + QUERIES) * (keys / 4 + MATRIX_PAD);
     cells * 8 + QUERIES * (keys / 4 + 1) * 16 + (QUERIES + 1) * 4
 }
 
@@ -105,7 +105,7 @@ impl KernelPlan {
             && head4 <= MAX_MATRIX_CELLS
             && let Some(keys) = STEP_KEYS
                 .into_iter()
-                .find(|keys| matrices_memory(matrices, head4 * 4, *keys) <= MATRIX_MEMORY)
+                .find(|keys| matrices_memory(head4 * 4, *keys) <= MATRIX_MEMORY)
         {
             return Variant::Cooperative { matrices, keys };
         }
@@ -187,17 +187,12 @@ mod tests {
 
     #[test]
     fn steps_have_32_keys_where_memory_has_room() {
-        let keys = |pad, head: usize| {
-            let matrices = CooperativeMatrices { pad, ..CooperativeMatrices::of(16, 128) };
-            let cooperative = Some(CooperativeTile::smallest(matrices));
-            let plan = KernelPlan { cooperative, ..KernelPlan::of_gpu() };
-            match plan.attention(head / 4, Storage::F16, false) {
-                Variant::Cooperative { keys, .. } => keys,
-                variant => panic!("{variant:?}"),
-            }
+        let plan = KernelPlan::of_gpu();
+        let keys = |head: usize| match plan.attention(head / 4, Storage::F16, false) {
+            Variant::Cooperative { keys, .. } => keys,
+            variant => panic!("{variant:?}"),
         };
-        assert_eq!([16, 32, 64, 96, 128, 160].map(|head| keys(1, head)), [32, 32, 32, 32, 32, 16]);
-        assert_eq!([16, 32, 64, 96, 128, 160].map(|head| keys(2, head)), [32, 32, 32, 32, 16, 16]);
+        assert_eq!([16, 32, 64, 96, 128, 160].map(keys), [32, 32, 32, 32, 16, 16]);
     }
 
     #[test]

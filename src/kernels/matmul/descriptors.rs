@@ -81,10 +81,9 @@ pub static MATMUL_FEW: Kernel = Kernel {
 /// The descriptor of `matmul_coop.wgsl`, for GPUs with cooperative matrices.
 pub static MATMUL_COOP: Kernel = Kernel {
     cooperative: true,
-    settings: &with::<5, 10>([
+    settings: &with::<4, 9>([
         Setting { name: "SIDE", constant: true, values: &[8, 16] },
         Setting { name: "ELEMENTS", constant: true, values: &[1, 4] },
-        Setting { name: "PAD", constant: true, values: &[1, 2] },
         Setting { name: "WHOLE", constant: false, values: &[0, 1] },
         // The adapter's largest subgroups may have 8, 16, 32 or 64 invocations, and a workgroup has four times as many.
         Setting { name: "INVOCATIONS", constant: true, values: &[32, 64, 128, 256] },

@@ -66,7 +66,8 @@ impl CooperativeTile {
     /// It also holds a band of sums for each of the four parts, with 32 columns each.
     #[cfg(test)]
     pub(super) fn memory(self) -> u32 {
-        let cells = (self.rows + self.columns) * (self.slice / 4 + self.matrices.pad);
+        use crate::gpu::device::MATRIX_PAD;
+        let cells = (self.rows + self.columns) * (self.slice / 4 + MATRIX_PAD);
         cells * 8 + 4 * self.matrices.side * 32 * 4
     }
 
@@ -186,7 +187,6 @@ impl Variant {
                     side: constant("SIDE"),
                     invocations: constant("INVOCATIONS"),
                     elements: constant("ELEMENTS"),
-                    pad: constant("PAD"),
                 },
                 rows: 2 * constant("PART_ROWS"),
                 columns: 2 * constant("PART_COLUMNS"),
