@@ -90,8 +90,9 @@ fn tiles_of_all_sizes_give_the_same_bits() {
     assert_eq!(other, []);
     drop(bench);
     for variant in sizes {
-        // No slice divides 53 values, and all slices divide 64.
-        for inner in [53, 64] {
+        // No slice divides 53 values, and all slices divide 64. Drivers take seconds to compile each variant.
+        let inners: &[usize] = if variant == sizes[2] { &[53, 64] } else { &[53] };
+        for &inner in inners {
             let case = Case {
                 rows: 131,
                 inner,
