@@ -9,8 +9,8 @@
 //   starting at cell v_first4. `group` consecutive heads of queries share one head of keys and one head of values.
 // - `tiles`: [tiles] tuples of u32 (first token of the text, number of tokens of the text, first query, number of
 //   tokens that are keys).
-// - `bias`: with HAS_BIAS, [heads, 2 · reach + 1] f32; column key − query + reach is added to a score. With RELATIVE,
-//   [2 · reach + 1] f32; column key − query + reach is the row of `relative`.
+// - `bias`: with HAS_BIAS, [heads, 2 · reach + 1] f32. A score gets the value in the column numbered
+//   key − query + reach. With RELATIVE, [2 · reach + 1] f32. Then this value is the number of a row of `relative`.
 // - `relative`: with RELATIVE, [rows, r_stride4] f32, in cells of four values: heads of relative keys, which start at
 //   cell rk_first4, and heads of relative queries, which start at cell rq_first4.
 // - `c`: [tokens, heads, HEAD4] activations, in cells of four values.

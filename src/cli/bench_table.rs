@@ -37,7 +37,7 @@ fn adapter_tables(report: &Report, adapter: &AdapterReport) -> String {
     out.push_str(&overview(report, adapter));
     let _ = writeln!(
         out,
-        "\nTokens per second, and the ratio to f32 with its minimum and maximum over all pairs of rounds"
+        "\nTokens per second, and how many times as fast as f32 (in brackets, the lowest and highest ratio of two rounds)"
     );
     out.push_str(&cells(adapter));
     let _ = writeln!(

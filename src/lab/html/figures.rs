@@ -49,7 +49,8 @@ fn accuracy(precisions: &[PrecisionReport]) -> Result<Markup, String> {
         format!(
             "The vertical axis shows 1 − the smallest cosine. Points further right are faster, \
              and lower points are closer to f32. Measured with {}, and at most {} tokens per \
-             batch. Lines span the minimum and maximum over all pairs of rounds.",
+             batch. Each line shows how far the speed varied between rounds: from the smallest \
+             ratio of two rounds to the largest.",
             length(cell),
             cell.batch_tokens
         )

@@ -156,7 +156,9 @@ pub(in crate::models) fn refuse_options(config: &JsonFile, fields: &[&str]) -> R
             value == &serde_json::Value::Bool(false) || value.as_f64() == Some(0.0)
         });
         if !off {
-            return Err(config.unsupported(field, "supported: false, 0 or absent"));
+            return Err(
+                config.unsupported(field, "supported: the value false or 0, or no such field")
+            );
         }
     }
     Ok(())

@@ -16,7 +16,7 @@ pub(crate) struct Budget {
 pub(crate) struct Full {
     /// The amount of the budget in use.
     pub used: usize,
-    /// The maximum amount of the budget that may be in use.
+    /// The size of the whole budget.
     pub limit: usize,
 }
 
@@ -45,7 +45,7 @@ impl Budget {
         self.used.load(Ordering::SeqCst)
     }
 
-    /// Returns the maximum amount of the budget that may be in use.
+    /// Returns the size of the whole budget.
     pub fn limit(&self) -> usize {
         self.limit
     }
