@@ -208,7 +208,7 @@ RUN
     chmod +x "$dir/run"
 }
 
-# ensure_silent_drivers DIR: adds drivers of real GPUs to the directory that ensure_mesa_matrices filled. These drivers
+# ensure_silent_drivers DIR: adds drivers of real GPUs to DIR, which ensure_mesa_matrices has filled. These drivers
 # run without hardware, complete every submit, and compute nothing. Afterwards, `DIR/silent GPU PROGRAM` runs PROGRAM on
 # the driver for GPU, for example `navi31`. With SILENT_BESIDE_SOFTWARE=1, the program also finds the software driver.
 ensure_silent_drivers() {

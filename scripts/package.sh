@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes an archive of the program for each system in dist/, and runs each packaged program in an empty directory.
+# Makes an archive of the program for each operating system in dist/. Then runs each packaged program in an empty directory.
 # usage: scripts/package.sh [linux] [windows] [python]   Without arguments, the script makes all packages. `python` makes the wheel for
 # this system.
 set -euo pipefail

@@ -13,7 +13,7 @@ const SCAN: usize = 64;
 pub struct Loss {
     /// The number of values outside the range of the storage type. If it is not zero, the tensor must not be used.
     pub overflowed: usize,
-    /// The first value outside the range of the storage type.
+    /// The first of these values in the tensor's order; `None` if there is none.
     pub first_overflow: Option<f32>,
     /// The number of values that became zero or subnormal.
     pub flushed: usize,

@@ -42,7 +42,7 @@ fn adapter_tables(report: &Report, adapter: &AdapterReport) -> String {
     out.push_str(&cells(adapter));
     let _ = writeln!(
         out,
-        "\nTime to the first vector, and time of each step of a run on the host, in ms"
+        "\nTime to the first vector, and time of each step that the host takes in a run, in ms"
     );
     out.push_str(&host(adapter));
     match adapter.timestamps {
@@ -201,7 +201,7 @@ fn kernels(adapter: &AdapterReport) -> String {
         }
         table.add_row([
             precision.name.clone(),
-            "all kernels, as a share of GPU time".to_owned(),
+            "the sum of all kernels, and its share of the GPU time".to_owned(),
             String::new(),
             format!("{:.2}", gpu.total_ms),
             format!("{:.1}%", gpu.accounted * 100.0),

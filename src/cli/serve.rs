@@ -127,7 +127,7 @@ struct ModelArgument {
     source: String,
 }
 
-/// The prefixes that name a kind of model.
+/// The prefixes of `--model` that state a model's kind, as in `reranker:DIR`.
 const KINDS: [(&str, ModelKind); 4] = [
     ("embedder:", ModelKind::Dense),
     ("reranker:", ModelKind::Reranker),

@@ -65,7 +65,8 @@ impl PipelineFile {
         if let Err(error) = crate::files::write_whole(&self.path, &bytes) {
             tracing::debug!(%error, "compiled pipelines were not cached");
         }
-        // The digest is updated even if the write failed, since a second attempt to write the same data would fail too.
+        // The digest is updated even if the write failed, so that the same data is not written again. A second attempt
+        // would fail too.
         self.written = digest;
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// The progress of a download, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DownloadProgress {
-    /// The number of bytes of the model's files that are on the disk.
+    /// How many bytes of the model's files are already on the disk.
     pub done: u64,
     /// The size of all the model's files in bytes.
     pub total: u64,

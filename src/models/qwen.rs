@@ -33,10 +33,11 @@ pub(super) fn qwen2_with_code(
     config: &JsonFile,
     weights: &WeightFiles,
 ) -> Result<Box<dyn Transformer>, Error> {
-    // By default, the model's own code is bidirectional, but transformers is causal. The config must therefore set
+    // By default, attention is bidirectional in the model's own code, but causal in transformers. The config must therefore set
     // `is_causal` to false.
     if config.bool("is_causal")? != Some(false) {
-        let supported = "only false is supported, because the model's own code is bidirectional";
+        let supported =
+            "only false is supported, because attention in the model's own code is bidirectional";
         return Err(config.unsupported("is_causal", supported));
     }
     qwen2(config, weights)

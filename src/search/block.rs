@@ -36,8 +36,8 @@ pub(super) struct Queries {
 #[derive(Debug)]
 pub(super) struct Compared {
     output: Activations,
-    /// The number of hits that the output holds for each tile, in pairs (score, row); `None` if the output has a score
-    /// for each row.
+    /// The number of hits for each tile in the output, where a hit is a pair (score, row); `None` if the output has one
+    /// score for each row instead.
     kept: Option<usize>,
 }
 

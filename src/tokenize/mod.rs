@@ -88,7 +88,8 @@ pub(crate) struct Tokens {
     pub prompt_len: usize,
     /// The number of tokens before truncation, special tokens included.
     pub untruncated: usize,
-    /// The number of leading tokens that serve as attention keys. All tokens attend to these tokens only.
+    /// The number of tokens at the text's beginning that serve as attention keys. All tokens attend to these tokens
+    /// only.
     pub seen: usize,
 }
 

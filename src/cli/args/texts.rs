@@ -86,7 +86,7 @@ pub struct LineArgs {
 }
 
 impl InputFormat {
-    /// Returns the name of the format for messages.
+    /// Returns the format's name, as messages show it.
     pub fn name(self) -> &'static str {
         match self {
             InputFormat::Txt => "one text per line",

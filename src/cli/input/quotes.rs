@@ -68,7 +68,7 @@ pub struct QuoteWatcher<R> {
     last_byte: u8,
 }
 
-/// The position of the last byte within a value.
+/// The part of a value that the last byte belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ValuePlace {
     Start,

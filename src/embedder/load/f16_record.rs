@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::dtype::F16Verdict;
 use crate::files::{ModelFiles, read_cached};
 
-/// The file name of the record in the directory of a model.
+/// The name of the file in a model's directory that says whether f16 is safe for the model.
 const BESIDE: &str = "vectile-f16.json";
 
 /// The maximum length in bytes of a record beside a model. Vectile never writes a longer record.

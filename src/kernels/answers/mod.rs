@@ -77,8 +77,8 @@ pub struct KnownAnswer {
     pub family: Family,
     /// The runs of the kernel: one without options, and others that together execute every branch of the kernel.
     pub runs: &'static [Run],
-    /// The maximum error of a result computed in f32. The error of rounding to the storage type is added to this
-    /// tolerance.
+    /// The largest error that is allowed in a result computed in f32. The error of rounding to the storage type is added
+    /// to this tolerance.
     pub tolerance: f64,
 }
 

@@ -39,7 +39,7 @@ pub(super) enum Distances<'a> {
 }
 
 impl Distances<'_> {
-    /// Returns the additional floating point operations for one query and one key.
+    /// Returns how many floating point operations the distances add to the score of one query and one key.
     pub fn flops_a_pair(self, head4: usize) -> usize {
         match self {
             Distances::Relative(Relative { keys, queries, .. }) => {

@@ -65,8 +65,8 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Returns the settings for heads that each have their own keys, queries that see whole texts, and a scale of
-    /// 1/√head.
+    /// Returns the settings of ordinary attention: each head has its own keys, each query attends to its whole text, and
+    /// scores are divided by √`head`, where `head` is the width of a head.
     pub fn new(heads: usize, head: usize) -> Self {
         let scale = 1.0 / (head as f32).sqrt();
         Attention { heads, kv_heads: heads, head, scale, before: None, after: None }

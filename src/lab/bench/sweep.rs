@@ -114,8 +114,8 @@ async fn check(entrant: &Entrant, plan: &KernelPlan, batch: &[String]) -> Result
     let worst = rows.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min);
     if worst < SAME {
         return Err(Error::Internal(format!(
-            "the kernels of the plan ({}) and the kernels that this adapter uses give different \
-             vectors: their smallest cosine is {worst:.4} in precision {}",
+            "the kernel variants `{}` give other vectors than this adapter's usual variants: in \
+             precision {}, the smallest cosine of a text's two vectors is {worst:.4}",
             plan_name(plan),
             entrant.name
         )));

@@ -20,7 +20,7 @@ const RUN_NS: f64 = 1e6;
 /// The maximum number of dispatches in a run.
 const DISPATCHES: usize = 32;
 
-/// The median, minimum and maximum over several runs of the time of a dispatch, in nanoseconds.
+/// The time of a dispatch in nanoseconds: the median, minimum and maximum over several runs.
 pub(super) struct Times {
     pub median: f64,
     pub minimum: f64,

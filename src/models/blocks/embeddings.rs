@@ -47,7 +47,7 @@ pub(in crate::models) struct Projection {
 }
 
 impl Projection {
-    /// Returns a projection with a bias that comes after the norm.
+    /// Returns a projection that follows the norm and has a bias.
     pub fn after(name: &'static str) -> Self {
         Projection { name, bias: true, normed: false }
     }

@@ -113,7 +113,7 @@ impl<T, R> Queue<T, R> {
     ) -> oneshot::Receiver<Answer<R>> {
         let (answer, receiver) = oneshot::channel();
         if texts.is_empty() {
-            // `send` fails only if the receiver was dropped, so the answer is not needed.
+            // `send` fails only if the receiver was dropped. Then nobody waits for the answer, so the error is ignored.
             let _ = answer.send(Answer {
                 rows: Vec::new(),
                 queued: Duration::ZERO,
