@@ -396,8 +396,12 @@ impl Embedder {
         self.runner.prepare_ids(texts, options)
     }
 
-    /// Returns the number of values that a vector has under `options`.
-    fn output_dimension(&self, options: &EmbedOptions) -> Result<usize, Error> {
+    /// Returns the number of values that a vector has under `options`: `truncate_dim`, or the model's own `truncate_dim`,
+    /// or the full width ([`dimension`](Self::dimension)).
+    ///
+    /// # Errors
+    /// Returns [`Error::Option`] for a `truncate_dim` of 0 or above the full width.
+    pub fn output_dimension(&self, options: &EmbedOptions) -> Result<usize, Error> {
         let all = self.runner.dimension();
         match options.truncate_dim {
             None => Ok(self.runner.default_dimension()),

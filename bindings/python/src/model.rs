@@ -137,6 +137,11 @@ impl Model {
         Ok(of_any!(self.loaded(py)?, model => TextModel::dimension(&**model)))
     }
 
+    /// Returns the number of values of a vector after the model's own `truncate_dim`.
+    fn default_dimension(&self, py: Python<'_>) -> PyResult<usize> {
+        self.dense(py)?.output_dimension(&EmbedOptions::default()).or_raise(py)
+    }
+
     /// Returns the maximum number of tokens of an input. For a multi-vector encoder, this number depends on the task.
     fn max_seq_length(&self, py: Python<'_>, task: Option<&str>) -> PyResult<Option<usize>> {
         let task = task.map(str::parse).transpose().or_raise(py)?;
@@ -171,10 +176,8 @@ impl Model {
         let texts = Texts::read(texts)?;
         let texts = present(py, &texts)?;
         let embed = options.embed(py)?;
-        match self.loaded(py)? {
-            Loaded::Dense(model) => py.detach(|| model.tokenize(&texts, &embed)).or_raise(py),
-            _ => Err(PyTypeError::new_err("only a SentenceTransformer tokenizes single texts")),
-        }
+        let model = self.dense(py)?;
+        py.detach(|| model.tokenize(&texts, &embed)).or_raise(py)
     }
 
     /// Returns the text of a token in the vocabulary of a sparse encoder.
@@ -199,8 +202,9 @@ impl Model {
         match self.loaded(py)?.clone() {
             Loaded::Dense(model) => {
                 let options = call.options.embed(py)?;
+                let dim = model.output_dimension(&options).or_raise(py)?;
                 let gathered = call.run(py, move |texts, watch| {
-                    let mut rows = Rows::new(texts.len());
+                    let mut rows = Rows::new(texts.len(), dim);
                     gather(&*model, texts, &options, watch, |at, row: Vec<f32>| rows.put(at, &row))
                         .map(|counts| (rows, counts))
                 })?;
@@ -216,7 +220,7 @@ impl Model {
                     present(py, &second)?.into_iter().map(str::to_owned).collect::<Vec<_>>(),
                 );
                 let gathered = call.run(py, move |texts, watch| {
-                    let mut rows = Rows::new(texts.len());
+                    let mut rows = Rows::new(texts.len(), TextModel::dimension(&*model));
                     let pairs: Vec<(&str, &str)> = texts
                         .iter()
                         .zip(second.iter())
@@ -280,9 +284,7 @@ impl Model {
         options: CallOptions,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<Array>> {
-        let Loaded::Dense(model) = self.loaded(py)?.clone() else {
-            return Err(PyTypeError::new_err("only a SentenceTransformer has token embeddings"));
-        };
+        let model = self.dense(py)?;
         let embed = options.embed(py)?;
         let texts =
             present(py, &Texts::read(texts)?)?.into_iter().map(str::to_owned).collect::<Vec<_>>();
@@ -306,6 +308,14 @@ impl Model {
 }
 
 impl Model {
+    /// Returns the embedder of a `SentenceTransformer`.
+    pub fn dense(&self, py: Python<'_>) -> PyResult<Arc<Embedder>> {
+        match self.loaded(py)? {
+            Loaded::Dense(model) => Ok(model.clone()),
+            _ => Err(PyTypeError::new_err("a model of the class SentenceTransformer is expected")),
+        }
+    }
+
     fn loaded(&self, py: Python<'_>) -> PyResult<&Loaded> {
         fork::check(py)?;
         self.loaded
@@ -385,15 +395,11 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(count: usize) -> Self {
-        Rows { count, dim: 0, values: Vec::new(), valid: vec![false; count] }
+    fn new(count: usize, dim: usize) -> Self {
+        Rows { count, dim, values: vec![0.0; count * dim], valid: vec![false; count] }
     }
 
     fn put(&mut self, at: usize, row: &[f32]) {
-        if self.values.is_empty() {
-            self.dim = row.len();
-            self.values = vec![0.0; self.count * self.dim];
-        }
         self.values[at * self.dim..(at + 1) * self.dim].copy_from_slice(row);
         self.valid[at] = true;
     }

@@ -4,11 +4,15 @@ use std::slice;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use vectile::{Embeddings, SimilarityFunction};
+use vectile::{CorpusRows, Embeddings, SearchOptions, SimilarityFunction, block_on};
 
 use crate::array::{Array, Values};
 use crate::error::{OrRaise, option};
-use crate::model::quantized;
+use crate::model::{Model, quantized};
+use crate::work::interruptible;
+
+/// The number of rows after which a search on an adapter checks whether it was stopped.
+const ROWS_AT_ONCE: usize = 1 << 16;
 
 /// Rows of f32 values in memory that a Python object holds.
 pub struct Rows<'py> {
@@ -77,22 +81,68 @@ pub fn similarity<'py>(
     Ok(Array::new(Values::F32(values), shape))
 }
 
-/// Returns, for each query, the indices and scores of the `top_k` nearest rows of the corpus, best first.
+/// Returns, for each query, the indices and scores of the `top_k` nearest rows of the corpus, best first. The search runs
+/// on the adapter of `model`, or on the host's threads if there is no model.
 #[pyfunction]
+#[pyo3(signature = (queries, corpus, top_k, function, model=None))]
 pub fn semantic_search<'py>(
     py: Python<'py>,
     queries: &Bound<'py, PyAny>,
     corpus: &Bound<'py, PyAny>,
     top_k: usize,
     function: &str,
+    model: Option<&Bound<'py, Model>>,
 ) -> PyResult<Vec<Vec<(usize, f32)>>> {
     let function: SimilarityFunction = function.parse().or_raise(py)?;
+    let owner = corpus.clone().unbind();
     let (queries, corpus) = (Rows::read(queries)?, Rows::read(corpus)?);
-    let hits = py.detach(|| {
-        vectile::semantic_search(&queries.embeddings(), &corpus.embeddings(), top_k, function)
-    });
+    let hits = match model {
+        Some(model) if queries.count > 0 && corpus.count > 0 => {
+            if queries.dim != corpus.dim {
+                let (ours, theirs) = (queries.dim, corpus.dim);
+                let problem = format!("rows of {ours} and {theirs} values cannot be compared");
+                return Err(option(py, problem));
+            }
+            let embedder = model.get().dense(py)?;
+            let options = SearchOptions { top_k, similarity: Some(function) };
+            let (queries, corpus) = (queries.embeddings(), Held::new(&corpus, owner));
+            interruptible(py, None, move |watch| {
+                let mut search = embedder.search(&queries, &options)?;
+                for rows in corpus.values().chunks(ROWS_AT_ONCE * queries.dim.max(1)) {
+                    if watch.stopped() {
+                        break;
+                    }
+                    block_on(search.add(CorpusRows::F32(rows)))?;
+                }
+                Ok(search.hits())
+            })?
+        }
+        _ => py.detach(|| {
+            let (queries, corpus) = (queries.embeddings(), corpus.embeddings());
+            vectile::semantic_search(&queries, &corpus, top_k, function)
+        }),
+    };
     let hits = hits.or_raise(py)?;
     Ok(hits.iter().map(|hits| hits.iter().map(|hit| (hit.index, hit.score)).collect()).collect())
+}
+
+/// Rows of f32 values that another thread reads, even after Python's thread has stopped waiting.
+struct Held {
+    address: usize,
+    len: usize,
+    /// The array whose memory holds the values.
+    _owner: Py<PyAny>,
+}
+
+impl Held {
+    fn new(rows: &Rows<'_>, owner: Py<PyAny>) -> Self {
+        Held { address: rows.values.as_ptr() as usize, len: rows.values.len(), _owner: owner }
+    }
+
+    fn values(&self) -> &[f32] {
+        // SAFETY: the address and the length are those of a slice, and `_owner` keeps the memory of the slice alive.
+        unsafe { slice::from_raw_parts(self.address as *const f32, self.len) }
+    }
 }
 
 /// Returns rows in another number format, as `quantize_embeddings` of sentence-transformers does.

@@ -113,7 +113,8 @@ fn column(py: Python<'_>, array: ArrayRef) -> PyResult<ArrayRef> {
     };
     match array.data_type() {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(array),
-        DataType::Null if array.is_empty() => Ok(array),
+        // A column whose values are all null may have this type.
+        DataType::Null => Ok(array),
         other => Err(PyTypeError::new_err(format!(
             "the Arrow array has the type {other}; texts of the type utf8, large_utf8 or utf8_view are expected"
         ))),
@@ -125,7 +126,7 @@ fn strings(array: &ArrayRef) -> Vec<Option<&str>> {
         DataType::Utf8 => array.as_string::<i32>().iter().collect(),
         DataType::LargeUtf8 => array.as_string::<i64>().iter().collect(),
         DataType::Utf8View => array.as_string_view().iter().collect(),
-        // `column` refuses arrays of other types, unless they are empty.
-        _ => Vec::new(),
+        // `column` refuses arrays of other types, except of nulls.
+        _ => vec![None; array.len()],
     }
 }

@@ -77,6 +77,11 @@ def test_nulls_of_arrow_are_errors_or_nulls(tiny: SentenceTransformer) -> None:
     assert array.is_null().to_pylist() == [False, True, False]
     rows = tiny.encode(["a cat", "the dog"])
     assert (numpy.array(array[2].as_py(), "f4") == rows[1]).all()
+    nulls = pyarrow.nulls(2)
+    array_of_nulls = pyarrow.array(tiny.encode_arrow(nulls, on_error="null"))
+    assert array_of_nulls.is_null().to_pylist() == [True, True] and array_of_nulls.type == array.type
+    with pytest.raises(ValueError, match="input 0 is null"):
+        tiny.encode_arrow(nulls)
     with pytest.raises(TypeError, match="Int64"):
         tiny.encode(pyarrow.array([1, 2]))
     with pytest.raises(ValueError, match="a, b"):
@@ -203,6 +208,32 @@ def test_the_progress_bar_counts_texts(tiny: SentenceTransformer, capsys: pytest
     assert f"{len(TEXTS)}/{len(TEXTS)}" in capsys.readouterr().err
     tiny.encode(TEXTS, show_progress_bar=False)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("function", ["cos_sim", "dot_score", "euclidean_sim", "manhattan_sim"])
+def test_a_search_on_the_adapter_finds_the_same_rows(tiny: SentenceTransformer, function: str) -> None:
+    rows = numpy.random.default_rng(1).standard_normal((1000, 48)).astype(numpy.float32)
+    score = getattr(vectile.util, function)
+    host, adapter = (
+        vectile.util.semantic_search(rows[:3], rows, top_k=7, score_function=score, model=model) for model in (None, tiny)
+    )
+    for ours, theirs in zip(adapter, host):
+        assert [hit["corpus_id"] for hit in ours] == [hit["corpus_id"] for hit in theirs]
+        assert numpy.allclose([hit["score"] for hit in ours], [hit["score"] for hit in theirs], rtol=1e-5, atol=1e-5)
+
+
+def test_a_search_on_the_adapter_refuses_wrong_rows(tiny: SentenceTransformer) -> None:
+    rows = numpy.ones((4, 3), numpy.float32)
+    search = vectile.util.semantic_search
+    assert search(rows[:0], rows, model=tiny) == [] and search(rows[:1], rows[:0], model=tiny) == [[]]
+    with pytest.raises(ValueError, match="3 and 2 values"):
+        search(rows, rows[:, :2], model=tiny)
+    rows[2, 1] = numpy.nan
+    with pytest.raises(ValueError, match="row 2 holds NaN"):
+        search(rows[:1], rows, model=tiny)
+    reranker: Any = vectile.CrossEncoder(str(FIXTURES / "rerankers" / "bert"))
+    with pytest.raises(TypeError, match="SentenceTransformer"):
+        search(rows[:1], rows[:1], model=reranker)
 
 
 def test_wrong_texts_have_a_place(tiny: SentenceTransformer) -> None:

@@ -3,7 +3,10 @@ values, and the same kinds of exceptions."""
 
 from __future__ import annotations
 
+import json
+import pathlib
 import random
+import shutil
 import warnings
 from typing import Any, Callable
 
@@ -188,6 +191,24 @@ def test_settable_lengths_agree(name: str) -> None:
         assert_same(pair.ours.encode(TEXTS), pair.theirs.encode(TEXTS), f"max_seq_length {length}")
     with pair.ours.truncate_embeddings(6), pair.theirs.truncate_embeddings(6):
         assert_same(pair.ours.encode(TEXTS), pair.theirs.encode(TEXTS), "truncate_embeddings")
+
+
+def test_a_width_in_the_configuration_agrees(tmp_path: pathlib.Path) -> None:
+    path = shutil.copytree(path_of("bert_mean_norm"), tmp_path / "model")
+    settings = path / "config_sentence_transformers.json"
+    config = json.loads(settings.read_text()) if settings.exists() else {}
+    settings.write_text(json.dumps({**config, "truncate_dim": 8}))
+    for kwargs in [{}, {"truncate_dim": 12}]:
+        theirs, ours = (
+            package.SentenceTransformer(str(path), model_kwargs=dict(F32), device="cpu", **kwargs)
+            for package in (sentence_transformers, vectile)
+        )
+        assert ours.truncate_dim == theirs.truncate_dim
+        assert ours.get_embedding_dimension() == theirs.get_embedding_dimension()
+        for width in [None, 5]:
+            assert_same(ours.encode(TEXTS, truncate_dim=width), theirs.encode(TEXTS, truncate_dim=width), f"{kwargs}, {width}")
+        with ours.truncate_embeddings(None), theirs.truncate_embeddings(None):
+            assert_same(ours.encode(TEXTS), theirs.encode(TEXTS), f"{kwargs}, all values")
 
 
 def test_search_agrees() -> None:

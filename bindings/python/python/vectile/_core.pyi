@@ -1,7 +1,23 @@
-from typing import Any, Callable, Optional, TypedDict, Union
+from typing import Any, Callable, Optional, TypedDict, Union, final, type_check_only
+
+__all__ = [
+    "Array",
+    "Encoded",
+    "Model",
+    "__version__",
+    "adapters",
+    "bench",
+    "kind_of",
+    "quantize",
+    "semantic_search",
+    "similarity",
+    "verify",
+    "wait_for_workers",
+]
 
 __version__: str
 
+@type_check_only
 class Source(TypedDict):
     name: str
     hub: bool
@@ -10,6 +26,7 @@ class Source(TypedDict):
     local_files_only: bool
     token: Optional[str]
 
+@type_check_only
 class LoadOptions(TypedDict):
     dtype: str
     adapter: Union[int, str, None]
@@ -21,6 +38,7 @@ class LoadOptions(TypedDict):
     lora_task: Optional[str]
     cache_dir: Optional[str]
 
+@type_check_only
 class CallOptions(TypedDict):
     prompt: str
     task: Optional[str]
@@ -33,6 +51,7 @@ class CallOptions(TypedDict):
     max_active_dims: Optional[int]
     null_on_error: bool
 
+@final
 class Array:
     shape: list[int]
     @property
@@ -41,6 +60,7 @@ class Array:
     def __arrow_c_schema__(self) -> object: ...
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]: ...
 
+@final
 class Encoded:
     values: Array
     offsets: Optional[Array]
@@ -51,12 +71,14 @@ class Encoded:
     retried: int
     errors: list[tuple[int, str]]
 
+@final
 class Model:
-    def __init__(self, kind: str, source: Source, options: LoadOptions) -> None: ...
+    def __new__(cls, kind: str, source: Source, options: LoadOptions) -> Model: ...
     def inspect(self) -> str: ...
     def precision(self) -> tuple[str, str]: ...
     def adapter(self) -> str: ...
     def dimension(self) -> int: ...
+    def default_dimension(self) -> int: ...
     def max_seq_length(self, task: Optional[str]) -> Optional[int]: ...
     def fingerprint(self) -> str: ...
     def tokenize(self, texts: Any, options: CallOptions) -> list[list[int]]: ...
@@ -76,7 +98,7 @@ def adapters() -> str: ...
 def kind_of(source: Source) -> str: ...
 def similarity(function: str, a: Any, b: Any, pairwise: bool) -> Array: ...
 def semantic_search(
-    queries: Any, corpus: Any, top_k: int, function: str
+    queries: Any, corpus: Any, top_k: int, function: str, model: Optional[Model] = None
 ) -> list[list[tuple[int, float]]]: ...
 def quantize(rows: Any, precision: str) -> Array: ...
 def verify(source: Source, options: LoadOptions, texts: Optional[list[str]]) -> tuple[str, str]: ...

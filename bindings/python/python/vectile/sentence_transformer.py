@@ -83,7 +83,10 @@ class SentenceTransformer(Encoder):
         if tokenizer_kwargs is not None:
             kwargs.setdefault("processor_kwargs", tokenizer_kwargs)
         super().__init__(model_name_or_path, **kwargs)
-        #: The number of values to which vectors are truncated; `None` for the model's own number.
+        if truncate_dim is None and self._model.default_dimension() < self._model.dimension():
+            truncate_dim = self._model.default_dimension()
+        #: The number of values to which vectors are truncated; `None` for all values. By default, this is the number in
+        #: the model's configuration.
         self.truncate_dim = truncate_dim
 
     @overload
@@ -220,13 +223,15 @@ class SentenceTransformer(Encoder):
             rows = list(tensor_or_array(rows))
         return rows[0] if single else rows
 
-    def _width(self, truncate_dim: Optional[int]) -> Optional[int]:
+    def _width(self, truncate_dim: Optional[int]) -> int:
+        """Returns the number of values of a vector that is truncated to `truncate_dim` values."""
+        full = self._model.dimension()
         width = self.truncate_dim if truncate_dim is None else truncate_dim
         if width is None:
-            return None
+            return full
         if width < 1:
             raise OptionError(f"truncate_dim is {width}; at least 1 is expected")
-        return min(width, self._model.dimension())
+        return min(width, full)
 
     def _rows(
         self,
@@ -359,7 +364,7 @@ class SentenceTransformer(Encoder):
 
     def get_embedding_dimension(self) -> int:
         """Returns the number of values in a vector."""
-        return self._width(None) or super().get_embedding_dimension()
+        return self._width(None)
 
     @contextmanager
     def truncate_embeddings(self, truncate_dim: Optional[int]) -> Iterator[None]:

@@ -6,11 +6,14 @@ Vectors are numpy arrays, tensors or lists of either. Results are tensors, or nu
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from . import _core
 from ._arrays import is_tensor, rows_of, tensor_or_array, to_numpy
 from .errors import OptionError
+
+if TYPE_CHECKING:
+    from .sentence_transformer import SentenceTransformer
 
 __all__ = [
     "SimilarityFunction",
@@ -198,6 +201,8 @@ def semantic_search(
     corpus_chunk_size: int = 500000,
     top_k: int = 10,
     score_function: Callable[[Any, Any], Any] = cos_sim,
+    *,
+    model: Optional[SentenceTransformer] = None,
 ) -> list[list[dict[str, Union[int, float]]]]:
     """Returns the nearest rows of a corpus for each query, best first. The search is exact.
 
@@ -207,6 +212,7 @@ def semantic_search(
         query_chunk_size, corpus_chunk_size: have no effect.
         top_k: the number of hits for each query.
         score_function: a function of this module or of sentence-transformers that compares all rows, such as `cos_sim`.
+        model: searches on the adapter of this model, for example its GPU. Without a model, the host's threads search.
 
     Returns:
         For each query, a list of dictionaries with `corpus_id` and `score`.
@@ -220,7 +226,8 @@ def semantic_search(
         raise OptionError(f"score_function: use one of {', '.join(sorted(_BY_FUNCTION))}")
     if top_k < 0:
         raise OptionError(f"top_k is {top_k}; it must not be negative")
-    found = _core.semantic_search(rows_of(query_embeddings), rows_of(corpus_embeddings), top_k, name)
+    adapter = None if model is None else model._model
+    found = _core.semantic_search(rows_of(query_embeddings), rows_of(corpus_embeddings), top_k, name, adapter)
     return [[{"corpus_id": index, "score": score} for index, score in hits] for hits in found]
 
 
