@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import doctest
+import enum
 import importlib
 import inspect
 import pathlib
@@ -13,10 +16,13 @@ import sys
 from typing import Any
 
 import pytest
-from conftest import FIXTURES, require
+from conftest import require
 
 import vectile
+import vectile.errors
 
+#: The file that uses every public name.
+USES = pathlib.Path(__file__).with_name("uses.py")
 #: Modules that need a package which may be absent.
 OPTIONAL = {"langchain", "llama_index", "haystack", "chroma", "mteb", "ray", "daft"}
 MODULES = [
@@ -42,40 +48,39 @@ def test_public_names_are_described() -> None:
             assert thing.__doc__, f"{name} has no docstring"
 
 
+def attributes(thing: Any) -> set[str]:
+    """The public methods, properties and fields of a class."""
+    fields = {each.name for each in dataclasses.fields(thing)} if dataclasses.is_dataclass(thing) else set()
+    # An exception has attributes of Python's own, such as `args`.
+    own = set() if issubclass(thing, (Exception, enum.Enum)) else set(dir(thing))
+    return {name for name in fields | own if not name.startswith("_")}
+
+
 def test_every_public_name_passes_mypy(tmp_path: pathlib.Path) -> None:
+    tree = ast.parse(USES.read_text())
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    public = {*vectile.__all__, *vectile.util.__all__, *vectile.SimilarityFunction.__members__}
+    public |= {name for name, thing in vars(vectile.errors).items() if inspect.isclass(thing)}
+    for name in vectile.__all__:
+        thing = getattr(vectile, name)
+        public |= attributes(thing) if inspect.isclass(thing) else set()
+    assert not public - used, f"uses.py does not use {sorted(public - used)}"
     require("mypy", "torch")
-    uses = tmp_path / "uses.py"
-    model = str(FIXTURES / "bert_mean_norm")
-    uses.write_text(
-        "\n".join(
-            [
-                "import numpy",
-                "import vectile",
-                f"from vectile import {', '.join(name for name in vectile.__all__ if not name.startswith('_'))}",
-                f"model = SentenceTransformer({model!r}, device=None, model_kwargs={{'dtype': 'auto'}})",
-                "rows: numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.float32]] = model.encode(['a'])",
-                "dimension: int = model.get_embedding_dimension()",
-                "length: int | None = model.max_seq_length",
-                "shown: str = str(model.precision)",
-                "names: list[str] = [each.name for each in adapters()]",
-                "hits = util.semantic_search(rows, rows, top_k=1)",
-                "score: float | int = hits[0][0]['score']",
-                "ranked = CrossEncoder('x').rank('a', ['b'])",
-                "sparse = SparseEncoder('x').encode('a')",
-                "tokens = MultiVectorEncoder('x').encode_query('a')",
-                "passed: bool = verify('x').passed",
-                "wall: float = bench('x', quick=True).wall_s",
-                "kinds = (Adapter, BenchReport, Inspection, Precision, PrecisionTiming, Verification, VectileError)",
-                "function = SimilarityFunction('dot')",
-            ]
-        )
-    )
     # mypy refuses files of site-packages, so it checks a copy of the package.
     package = tmp_path / "vectile"
     shutil.copytree(pathlib.Path(vectile.__file__).parent, package)
+    uses = shutil.copy(USES, tmp_path)
     optional = [str(package / f"{name}.py") for name in OPTIONAL]
     own = [str(path) for path in sorted(package.glob("*.py*")) if path.suffix in (".py", ".pyi") and str(path) not in optional]
     check = [sys.executable, "-m", "mypy", "--strict", "--python-version", "3.10", "--cache-dir", str(tmp_path / "cache")]
     for what in [[str(uses)], own]:
         result = subprocess.run([*check, *what], capture_output=True, text=True, cwd=tmp_path)
         assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_stub_describes_the_compiled_module() -> None:
+    require("mypy")
+    check = [sys.executable, "-m", "mypy.stubtest", "vectile._core"]
+    result = subprocess.run(check, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
