@@ -3,6 +3,7 @@ values, and the same kinds of exceptions."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import pathlib
 import random
@@ -349,6 +350,22 @@ WRONG_LOADS: list[tuple[str, Callable[[Any], Any]]] = [
     ("an unknown sparse argument", lambda p: p.SparseEncoder(path_of("sparse/bert")).encode("a", color="red")),
     ("max_active_dims 0", lambda p: p.SparseEncoder(path_of("sparse/bert")).encode("a", max_active_dims=0)),
 ]
+
+
+@pytest.mark.parametrize("name", ["SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder"])
+def test_every_argument_is_taken(name: str) -> None:
+    def arguments(package: Any, method: str) -> set[str]:
+        """The arguments of a method in the class and its bases, which may pass `kwargs` on to each other."""
+        found: set[str] = set()
+        for base in getattr(package, name).__mro__:
+            if method in vars(base):
+                found |= set(inspect.signature(inspect.unwrap(vars(base)[method])).parameters)
+        return found
+
+    for method in ["__init__", "encode", "predict", "rank", "decode", "tokenize"]:
+        if hasattr(getattr(vectile, name), method):
+            missing = arguments(sentence_transformers, method) - arguments(vectile, method)
+            assert not missing, f"{name}.{method} does not take {sorted(missing)}"
 
 
 @pytest.mark.parametrize("what, call", WRONG, ids=[what for what, _ in WRONG])
