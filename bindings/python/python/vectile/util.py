@@ -129,7 +129,8 @@ def similarity(name: str, a: Any, b: Any) -> Any:
         raise OptionError(f"rows of {first.shape[1]} and {second.shape[1]} values cannot be compared")
     if name == "cosine":
         first, second = _normalized(first), _normalized(second)
-    return tensor_or_array(first @ second.T)
+    # With torch, torch multiplies: its threads are those that the program has set.
+    return tensor_or_array(first) @ tensor_or_array(second).T
 
 
 def similarity_pairwise(name: str, a: Any, b: Any) -> Any:
