@@ -8,15 +8,17 @@ import doctest
 import enum
 import importlib
 import inspect
+import os
 import pathlib
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
 from typing import Any
 
 import pytest
-from conftest import require
+from conftest import MINILM, ROOT, require
 
 import vectile
 import vectile.errors
@@ -46,6 +48,28 @@ def test_public_names_are_described() -> None:
                     assert function.__doc__, f"{name}.{method} has no docstring"
         if inspect.isclass(thing) or inspect.isfunction(thing) or inspect.ismodule(thing):
             assert thing.__doc__, f"{name} has no docstring"
+
+
+@pytest.mark.parametrize("page", ["README.md", "bindings/python/README.md"])
+def test_readmes_run_word_for_word(page: str, tmp_path: pathlib.Path) -> None:
+    if not MINILM.is_dir():
+        pytest.skip(f"{MINILM} is missing; scripts/quickstart.sh fetches the model")
+    examples = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert examples, f"{page} has no example"
+    # The model is in the Hub's cache, and in the directory that an example names.
+    repository = tmp_path / "cache" / "hub" / "models--sentence-transformers--all-MiniLM-L6-v2"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    for link in [repository / "snapshots" / commit, tmp_path / "models" / "all-MiniLM-L6-v2"]:
+        link.parent.mkdir(parents=True)
+        link.symlink_to(MINILM.resolve(), target_is_directory=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    environment.pop("HF_HUB_CACHE", None)
+    for example in examples:
+        run = subprocess.run([sys.executable, "-c", example], env=environment, cwd=tmp_path, capture_output=True, text=True)
+        # The last line prints similarities, and a text's similarity with itself is 1.
+        assert run.returncode == 0 and re.search(r"\b(1\.0*|0\.99999\d*)\b", run.stdout), run.stdout + run.stderr
 
 
 def attributes(thing: Any) -> set[str]:
