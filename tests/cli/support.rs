@@ -11,7 +11,7 @@ mod shared;
 
 pub use shared::{
     ADAPTER, adapter, build, cosine, fixture as model, have_adapter, is_windows_program, lacks,
-    skip, vectile, windows_path,
+    on_cpu, skip, vectile, windows_path,
 };
 
 /// Makes a command with the fixture that most tests use.

@@ -65,13 +65,26 @@ fn a_correct_model_passes_and_the_report_has_every_check() {
 }
 
 #[test]
-fn missing_reference_vectors_are_reported() {
+fn without_reference_vectors_the_cpu_checks_the_adapter() {
     if !have_adapter() {
         return;
     }
     let cache = tempfile::tempdir().unwrap();
     let text = stdout(&succeed(verify("bert_concat", cache.path(), &[])));
     assert!(text.contains("reference    none") && text.contains("give --reference"), "{text}");
+    if on_cpu() {
+        assert!(text.contains("so f32 itself is not verified"), "{text}");
+        assert!(text.contains("against CPU  not compared: the CPU itself ran the model"), "{text}");
+        return;
+    }
+    assert!(text.contains("so the CPU's vectors verify f32"), "{text}");
+    let section = text.split("\nagainst CPU  ").nth(1).unwrap().split("\n\n").next().unwrap();
+    assert!(section.contains(" texts, run on the CPU in f32 without shaders\n"), "{text}");
+    assert!(section.contains("\n  f32         f32         cosine 1 − "), "{text}");
+    assert!(
+        section.lines().skip(1).all(|line| line.ends_with(" of the tolerance  pass")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -93,6 +106,23 @@ fn the_report_can_be_written_as_json() {
     assert_eq!(from_file["verdict"]["safety"], "safe");
     assert!(from_file["kernels"].as_array().unwrap().len() > 20);
     assert_eq!(from_file["activations"][2]["layer"], 0);
+    let against_cpu = &from_file["against_cpu"];
+    if on_cpu() {
+        assert_eq!(against_cpu["skipped"], "the CPU itself ran the model");
+        return;
+    }
+    assert_eq!(against_cpu["skipped"], Value::Null);
+    assert_eq!(against_cpu["first_difference"], Value::Null);
+    let comparisons = against_cpu["comparisons"].as_array().unwrap();
+    assert!(comparisons.len() >= 2, "{against_cpu}");
+    for comparison in comparisons {
+        assert_eq!(
+            (&comparison["with"], &comparison["texts"]),
+            (&"cpu".into(), &from_file["texts"])
+        );
+        assert_eq!(comparison["failed"], Value::Array(vec![]));
+        assert!(comparison["share"].as_f64().unwrap() <= 1.0, "{against_cpu}");
+    }
 }
 
 #[test]

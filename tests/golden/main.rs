@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod against_cpu;
 mod bits;
 mod calls;
 mod families;

@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 /// Verifies on these texts. Returns `None`, with a loud skip, if the machine has no adapter.
-fn run(builder: EmbedderBuilder, texts: &[String]) -> Option<Verification> {
+pub fn run(builder: EmbedderBuilder, texts: &[String]) -> Option<Verification> {
     let options = VerifyOptions {
         texts: Some(("a test".into(), texts.to_vec())),
         ..VerifyOptions::default()
@@ -422,8 +422,16 @@ fn without_a_reference_it_says_so() {
     assert!(found.reference.is_none() && found.comparisons.is_empty());
     assert!(found.to_string().contains("no reference vectors for these weights"), "{found}");
     let json = serde_json::to_value(&found).unwrap();
-    for field in ["kernels", "precision", "activations", "weights", "verdict", "failures", "passed"]
-    {
+    for field in [
+        "kernels",
+        "precision",
+        "against_cpu",
+        "activations",
+        "weights",
+        "verdict",
+        "failures",
+        "passed",
+    ] {
         assert!(json.get(field).is_some(), "{field}");
     }
     // The JSON has no texts, so that it can be passed on.

@@ -197,6 +197,7 @@ def test_verify_and_bench_return_reports(tmp_path: pathlib.Path) -> None:
     path = str(FIXTURES / "bert_mean_norm")
     verification = vectile.verify(path, texts=["a cat", "the dog"], cache_dir=str(tmp_path))
     assert verification.passed and not verification.failures and "PASSED" in str(verification)
+    assert verification.agrees_with_cpu is (None if verification.adapter.is_cpu else True)
     report = vectile.bench(path, precisions=["packed_bf16"], texts=["a cat", "the dog"], quick=True, rounds=1)
     assert [each.name for each in report.precisions][:2] == ["f32", "packed_bf16"], report.refused
     json.dumps(report.raw)

@@ -15,13 +15,13 @@ use crate::embedder::load::f16_record::{
     F16Record, f16_record_beside, f16_record_path, write_f16_record,
 };
 use crate::embedder::load::f16_verdict;
-use crate::embedder::model::Model;
 use crate::embedder::options::EmbedOptions;
+use crate::embedder::run::Runner;
 use crate::embedder::run::rows::BatchRows;
 use crate::embedder::run::runtime::Runtime;
 use crate::embedder::text_model::TextModel;
 use crate::error::Error;
-use crate::gpu::graph::{Graph, TensorId};
+use crate::gpu::graph::{Graph, TensorId, TensorInfo, TensorSource};
 use crate::tokenize::Tokens;
 
 /// The rows that a measurement computed. There is one row for each text, in the order of the texts.
@@ -146,9 +146,12 @@ impl Embedder {
         let mut runtime = runner.runtime.lock().await;
         for range in plan(&lengths, runner.batch_tokens, runner.max_batch_texts()) {
             let batch = runner.pack(&tokens[range.clone()]);
-            let total = batch.ids.len().max(1);
-            let tapped =
-                tap(&mut runtime, &runner.model, &runner.precision, &batch, |graph, id, values| {
+            let tapped = tap(
+                &mut runtime,
+                runner,
+                &batch,
+                Tapped::Activations,
+                |graph, id, values, width| {
                     let (layer, tensor, kernel) = label(graph, id);
                     let at = *places.entry((layer, tensor.clone())).or_insert_with(|| {
                         ranges.push(ActivationRange {
@@ -163,7 +166,6 @@ impl Embedder {
                         ranges.len() - 1
                     });
                     // `values` holds the values of all tokens in order, without gaps between texts.
-                    let width = values.len() / total;
                     for (text, span) in batch.texts.iter().enumerate() {
                         let text = range.start + text;
                         let own =
@@ -172,7 +174,8 @@ impl Embedder {
                             beyond[text] = true;
                         }
                     }
-                });
+                },
+            );
             let rows = tapped.await?;
             append(&mut probed, range.start, &rows);
         }
@@ -180,7 +183,7 @@ impl Embedder {
         Ok((probed, ranges, beyond))
     }
 
-    fn tokens_to_probe(&self, texts: &[String]) -> Result<(Vec<Tokens>, Probed), Error> {
+    pub(super) fn tokens_to_probe(&self, texts: &[String]) -> Result<(Vec<Tokens>, Probed), Error> {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let prepared = self.prepare(0, &texts, &EmbedOptions::default())?;
         let tokens: Vec<Tokens> = prepared
@@ -279,16 +282,26 @@ fn append(probed: &mut Probed, first: usize, rows: &BatchRows) {
     probed.unusable.extend(rows.suspects.iter().map(|suspect| first + suspect));
 }
 
-/// Runs a batch with f32 activations, and calls `visit` with the values of each tensor that 16-bit activations would
-/// store in 16 bits. If the device is lost, it is not opened again.
-async fn tap(
+/// The tensors that [`tap`] visits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tapped {
+    /// The tensors that 16-bit activations would store in 16 bits.
+    Activations,
+    /// These tensors, and those outside of the layers, such as the results of pooling and of later modules.
+    ActivationsAndRows,
+}
+
+/// Runs a batch with f32 activations, and calls `visit` with the values of each tensor that `tapped` names, and with
+/// their number for each token. For a tensor with a row for each text, this number is the number of all values. If the
+/// device is lost, it is not opened again.
+pub(super) async fn tap(
     runtime: &mut Runtime,
-    model: &Model,
-    precision: &Precision,
+    runner: &Runner,
     batch: &PackedBatch,
-    mut visit: impl FnMut(&Graph, TensorId, &[f32]),
+    tapped: Tapped,
+    mut visit: impl FnMut(&Graph, TensorId, &[f32], usize),
 ) -> Result<BatchRows, Error> {
-    let with = |activations| Precision { activations, ..precision.clone() };
+    let with = |activations| Precision { activations, ..runner.precision.clone() };
     let BatchGraph { graph, output } = runtime.graph(&with(Storage::F32), batch);
     // The graph is also built for 16-bit activations. A tensor holds activations if it has half as many bytes in this
     // second graph.
@@ -302,11 +315,21 @@ async fn tap(
     }
     let halved: Vec<bool> =
         graph.tensors.iter().zip(&narrow.tensors).map(|(a, b)| b.bytes < a.bytes).collect();
-    let tapped = runtime.executor.run_tapped(&graph, &halved, |id, bytes| {
-        visit(&graph, id, &convert::decode(Storage::F32, bytes));
+    let rows = |tensor: &TensorInfo| {
+        tapped == Tapped::ActivationsAndRows
+            && tensor.layer.is_none()
+            && matches!(tensor.source, TensorSource::Scratch | TensorSource::Zeroed)
+    };
+    let wanted: Vec<bool> =
+        graph.tensors.iter().zip(&halved).map(|(tensor, halved)| *halved || rows(tensor)).collect();
+    let total = batch.ids.len().max(1);
+    let visited = runtime.executor.run_tapped(&graph, &wanted, |id, bytes| {
+        let values = convert::decode(Storage::F32, bytes);
+        let width = if halved[id.0] { values.len() / total } else { values.len() };
+        visit(&graph, id, &values, width);
     });
-    let outcome = tapped.await?;
-    Ok(BatchRows::new(model, batch, &output, &outcome))
+    let outcome = visited.await?;
+    Ok(BatchRows::new(&runner.model, batch, &output, &outcome))
 }
 
 impl ActivationRange {
@@ -338,7 +361,7 @@ impl ActivationRange {
 
 /// Returns the layer and the name of a tensor, and the kernel that writes it. If the layer has several tensors with the
 /// same name, the name includes the tensor that was the kernel's input.
-fn label(graph: &Graph, id: TensorId) -> (Option<usize>, String, String) {
+pub(super) fn label(graph: &Graph, id: TensorId) -> (Option<usize>, String, String) {
     let info = &graph.tensors[id.0];
     let writer = graph.dispatches.iter().find(|dispatch| graph.written(dispatch) == Some(id));
     let kernel = writer.map_or("", |dispatch| dispatch.kernel.name).to_owned();

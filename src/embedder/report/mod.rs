@@ -2,6 +2,8 @@
 
 #[cfg(feature = "lab")]
 pub(crate) mod activation_ranges;
+#[cfg(feature = "lab")]
+pub(crate) mod activation_trace;
 pub(super) mod inspect;
 #[cfg(feature = "lab")]
 mod profile;

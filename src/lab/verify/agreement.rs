@@ -10,7 +10,8 @@ use crate::lab::accuracy::cosine;
 /// The distance between the rows in one precision and the expected rows of the same texts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Agreement {
-    /// The source of the expected rows: `reference`, or `f32` for the rows in f32 on this adapter.
+    /// The source of the expected rows: `reference`, `f32` for the rows in f32 on this adapter, or `cpu` for the rows in
+    /// f32 on the CPU.
     pub with: &'static str,
     /// The storage type of the weights.
     pub weights: Storage,
@@ -18,7 +19,8 @@ pub struct Agreement {
     pub activations: Storage,
     /// The number of texts whose rows were compared.
     pub texts: usize,
-    /// The indices of the texts without a usable row, because an activation exceeded the range of its storage type.
+    /// The indices of the texts without a usable row or without a finite expected row, because an activation exceeded
+    /// the range of its storage type.
     pub unusable: Vec<usize>,
     /// The smallest cosine, over all texts, between a text's row and its expected row.
     pub min_cosine: f64,
@@ -29,8 +31,14 @@ pub struct Agreement {
     /// The largest absolute difference between a value and its expected value, after both rows are divided by the
     /// length of the expected row.
     pub max_error: f64,
+    /// The index of the text with the largest difference.
+    pub max_error_text: usize,
     /// The limits within which the comparison passes; `None` if the figures are only reported.
     pub tolerance: Option<Tolerance>,
+    /// The largest distance as a share of the tolerance, over all texts; `None` without a tolerance.
+    pub share: Option<f64>,
+    /// The indices of the texts whose rows exceed the tolerance.
+    pub failed: Vec<usize>,
 }
 
 /// The limits within which the rows of an [`Agreement`] count as correct.
@@ -44,13 +52,14 @@ pub struct Tolerance {
 
 impl Agreement {
     /// Compares rows of a run in `precision` with `expected`. The first expected row belongs to the text with index
-    /// `first`.
+    /// `first`. An expected row that is not finite means that the text has none.
     pub(super) fn of(
         with: &'static str,
         precision: &Precision,
         got: &Probed,
         first: usize,
         expected: &[Vec<f64>],
+        tolerance: Option<Tolerance>,
     ) -> Self {
         let mut agreement = Agreement {
             with,
@@ -62,27 +71,35 @@ impl Agreement {
             mean_cosine: 1.0,
             worst_text: first,
             max_error: 0.0,
-            tolerance: None,
+            max_error_text: first,
+            tolerance,
+            share: tolerance.map(|_| 0.0),
+            failed: Vec::new(),
         };
         let mut sum = 0.0;
         for (i, expected) in expected.iter().enumerate() {
             let text = first + i;
-            if got.unusable.contains(&text) {
+            if got.unusable.contains(&text) || expected.iter().any(|value| !value.is_finite()) {
                 agreement.unusable.push(text);
                 continue;
             }
-            let row = got.row(text);
-            let length = expected.iter().map(|v| v * v).sum::<f64>().sqrt();
-            let scale = if length > 0.0 { 1.0 / length } else { 1.0 };
-            let differences = row.iter().zip(expected).map(|(g, e)| (f64::from(*g) - e).abs());
-            let error = differences.fold(0.0, f64::max) * scale;
-            agreement.max_error = agreement.max_error.max(error);
-            let cosine = cosine(row, expected);
-            if cosine < agreement.min_cosine {
-                agreement.min_cosine = cosine;
+            let distance = RowDistance::of(got.row(text), expected);
+            if distance.error > agreement.max_error {
+                agreement.max_error = distance.error;
+                agreement.max_error_text = text;
+            }
+            if distance.cosine < agreement.min_cosine {
+                agreement.min_cosine = distance.cosine;
                 agreement.worst_text = text;
             }
-            sum += cosine;
+            if let Some(tolerance) = tolerance {
+                let share = tolerance.share(distance);
+                agreement.share = agreement.share.map(|largest| largest.max(share));
+                if share > 1.0 {
+                    agreement.failed.push(text);
+                }
+            }
+            sum += distance.cosine;
             agreement.texts += 1;
         }
         if agreement.texts > 0 {
@@ -91,16 +108,42 @@ impl Agreement {
         agreement
     }
 
-    /// Returns true if every text has a usable row and all figures are within the tolerance.
+    /// Returns true if every text has a usable row within the tolerance.
     pub fn passed(&self) -> bool {
-        let within = self.tolerance.is_none_or(|tolerance| {
-            self.min_cosine >= tolerance.min_cosine && self.max_error <= tolerance.max_error
-        });
-        within && self.unusable.is_empty()
+        self.failed.is_empty() && self.unusable.is_empty()
     }
 }
 
-/// Returns the tolerance for comparing a precision with a reference. The tolerance is tighter for a reference that
+/// The distance between a row and its expected row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowDistance {
+    pub cosine: f64,
+    /// The largest absolute difference between two values, divided by the length of the expected row.
+    pub error: f64,
+}
+
+impl RowDistance {
+    /// Returns the distance between two rows of finite values.
+    pub fn of(row: &[f32], expected: &[f64]) -> Self {
+        let length = expected.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let scale = if length > 0.0 { 1.0 / length } else { 1.0 };
+        let differences = row.iter().zip(expected).map(|(g, e)| (f64::from(*g) - e).abs());
+        RowDistance {
+            cosine: cosine(row, expected),
+            error: differences.fold(0.0, f64::max) * scale,
+        }
+    }
+}
+
+impl Tolerance {
+    /// Returns a distance as a share of the tolerance: at most 1 if the distance is within the tolerance.
+    pub(super) fn share(self, distance: RowDistance) -> f64 {
+        let of_cosine = (1.0 - distance.cosine) / (1.0 - self.min_cosine);
+        (distance.error / self.max_error).max(of_cosine)
+    }
+}
+
+/// Returns the tolerance for comparing a precision with a reference, or with f32 on the CPU. The tolerance is tighter for a reference that
 /// Vectile ships, because it was computed in float64 for a model whose rounding errors were measured. Other references
 /// may come from any arithmetic and from deeper models.
 ///
@@ -154,25 +197,41 @@ mod tests {
         let mut got = probed(&[[9.0, 9.0], [3.0, 4.0], [0.0, 2.0], [7.0, 7.0], [0.0, 0.0]]);
         got.unusable = vec![3];
         let expected = [vec![3.0, 4.5], vec![2.0, 0.0], vec![1.0, 1.0], vec![0.0, 0.0]];
-        let a = Agreement::of("reference", &p, &got, 1, &expected);
+        let a = Agreement::of("reference", &p, &got, 1, &expected, None);
         assert_eq!((a.texts, a.worst_text, a.min_cosine), (3, 2, 0.0));
         assert_eq!(a.unusable, [3]);
-        assert_eq!(a.max_error, 1.0);
+        assert_eq!((a.max_error, a.max_error_text), (1.0, 2));
+        assert_eq!((a.share, &a.failed[..]), (None, &[][..]));
         assert!(a.mean_cosine > 0.66 && a.mean_cosine < 0.67, "{a:?}");
         assert!(!a.passed(), "a text without a row");
     }
 
     #[test]
+    fn every_text_is_judged_by_its_share_of_the_tolerance() {
+        let p = precision(Storage::F32, Storage::F32, FloatDtype::Float32);
+        let tolerance = Tolerance { min_cosine: 0.9, max_error: 0.25 };
+        let of = |rows: &[[f32; 2]], expected: &[Vec<f64>]| {
+            Agreement::of("cpu", &p, &probed(rows), 0, expected, Some(tolerance))
+        };
+        let a = of(&[[2.25, 0.0], [0.0, 1.0]], &[vec![2.0, 0.0], vec![0.0, 1.0]]);
+        assert_eq!((a.share, a.max_error, &a.failed[..]), (Some(0.5), 0.125, &[][..]));
+        assert!(a.passed());
+        let turned = [vec![2.0, 0.0], vec![1.0, 0.0], vec![f64::NAN, 0.0]];
+        let a = of(&[[3.0, 0.0], [0.0, 1.0], [1.0, 0.0]], &turned);
+        assert_eq!((&a.failed[..], &a.unusable[..], a.max_error_text), (&[0, 1][..], &[2][..], 1));
+        assert!(a.share.unwrap() > 9.9 && !a.passed(), "{a:?}");
+    }
+
+    #[test]
     fn figures_outside_the_tolerance_do_not_pass() {
         let p = precision(Storage::F32, Storage::F32, FloatDtype::Float32);
-        let mut a = Agreement::of("f32", &p, &probed(&[[1.0, 1e-4]]), 0, &[vec![1.0, 0.0]]);
-        assert!(a.passed());
-        a.tolerance = Some(Tolerance { min_cosine: 0.9, max_error: 1e-5 });
-        assert!(!a.passed());
-        a.tolerance = Some(Tolerance { min_cosine: 1.0, max_error: 1.0 });
-        assert!(!a.passed());
-        a.tolerance = Some(Tolerance { min_cosine: 0.9, max_error: 1e-3 });
-        assert!(a.passed());
+        let rows = probed(&[[1.0, 1e-4]]);
+        let passed =
+            |tolerance| Agreement::of("f32", &p, &rows, 0, &[vec![1.0, 0.0]], tolerance).passed();
+        assert!(passed(None));
+        assert!(!passed(Some(Tolerance { min_cosine: 0.9, max_error: 1e-5 })));
+        assert!(!passed(Some(Tolerance { min_cosine: 1.0, max_error: 1.0 })));
+        assert!(passed(Some(Tolerance { min_cosine: 0.9, max_error: 1e-3 })));
     }
 
     #[test]

@@ -157,7 +157,10 @@ mod tests {
             mean_cosine: 1.0,
             worst_text: 7,
             max_error: 0.0,
+            max_error_text: 0,
             tolerance: None,
+            share: None,
+            failed: vec![],
         }
     }
 

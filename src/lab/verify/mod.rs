@@ -1,9 +1,11 @@
 //! Checks a model on an adapter, and measures whether the model's weights and activations stay within the range of f16.
 //!
-//! [`verify`] runs the known-answer tests of every kernel and compares vectors with reference vectors. It measures how
-//! close activations and weights come to the limits of f16. It then stores a verdict, whether f16 is safe for the
-//! model, and later loads of the model use this verdict.
+//! [`verify`] runs the known-answer tests of every kernel and compares vectors with reference vectors. It also compares
+//! them with the CPU's vectors of the same texts, which needs no reference. It measures how close activations and
+//! weights come to the limits of f16. It then stores a verdict, whether f16 is safe for the model, and later loads of
+//! the model use this verdict.
 
+mod against_cpu;
 mod agreement;
 mod inputs;
 mod judge;
@@ -22,6 +24,7 @@ use runs::{F32Run, HalfRuns, PrecisionRun};
 
 pub use crate::embedder::report::activation_ranges::{ActivationRange, KeptIn, WeightRange};
 pub use crate::selftest::KernelCheck;
+pub use against_cpu::{AgainstCpu, FirstDifference};
 pub use agreement::{Agreement, Tolerance};
 pub use inputs::VerifyOptions;
 pub use judge::{HEADROOM, MIN_COSINE};
@@ -104,12 +107,16 @@ pub async fn verify(
     let requested =
         runs::requested(&builder, model, precision, &record.verdict, &f32.run, &inputs.texts)
             .await?;
+    let usable = half.usable(record.verdict.safety);
+    let runs = distinct(std::iter::once(&f32.run).chain(usable).chain([&requested]));
     let comparisons = inputs.reference.as_ref().map_or_else(Vec::new, |reference| {
-        let half = half.usable(record.verdict.safety);
-        let all = std::iter::once(&f32.run).chain(half).chain([&requested]);
-        compare_with_reference(all, reference, inputs.first_of_reference)
+        let first = inputs.first_of_reference;
+        compare("reference", &runs, first, &reference.rows, reference.shipped)
     });
-    let as_asked = Agreement { tolerance: Some(WRONG), ..f32.agreement(&requested) };
+    let against_cpu =
+        against_cpu::compare_with_cpu(&builder, &adapter, &runs, &inputs.texts, &mut progress)
+            .await?;
+    let as_asked = f32.agreement(&requested, Some(WRONG));
     let mut verification = Verification {
         schema: report::SCHEMA,
         vectile: env!("CARGO_PKG_VERSION"),
@@ -124,6 +131,7 @@ pub async fn verify(
         tokens: f32.run.rows.tokens,
         reference: inputs.reference.as_ref().map(Reference::summary),
         comparisons,
+        against_cpu,
         f32_weights: f32.run.precision.weights,
         as_asked,
         f16: half.agreements(&f32),
@@ -187,25 +195,32 @@ async fn check_kernels(
     Ok((checks, shader_f16))
 }
 
-/// Compares each run with the reference. The texts of the reference begin at index `first`. A run with the same storage
-/// types as an earlier run is left out.
-fn compare_with_reference<'a>(
-    runs: impl Iterator<Item = &'a PrecisionRun>,
-    reference: &Reference,
-    first: usize,
-) -> Vec<Agreement> {
+/// Returns the runs without those that have the same storage types as an earlier run.
+fn distinct<'a>(runs: impl Iterator<Item = &'a PrecisionRun>) -> Vec<&'a PrecisionRun> {
     let mut seen: Vec<(Storage, Storage)> = Vec::new();
-    let mut agreements = Vec::new();
+    let mut distinct = Vec::new();
     for run in runs {
         let storages = (run.precision.weights, run.precision.activations);
-        if seen.contains(&storages) {
-            continue;
+        if !seen.contains(&storages) {
+            seen.push(storages);
+            distinct.push(run);
         }
-        seen.push(storages);
-        let agreement =
-            Agreement::of("reference", &run.precision, &run.rows, first, &reference.rows);
-        let tolerance = agreement::tolerance(&run.precision, reference.shipped);
-        agreements.push(Agreement { tolerance: Some(tolerance), ..agreement });
     }
-    agreements
+    distinct
+}
+
+/// Compares each run with the expected rows, the first of which belongs to the text with index `first`. `shipped` means
+/// that the rows are a reference that Vectile ships.
+fn compare(
+    with: &'static str,
+    runs: &[&PrecisionRun],
+    first: usize,
+    expected: &[Vec<f64>],
+    shipped: bool,
+) -> Vec<Agreement> {
+    let compared = runs.iter().map(|run| {
+        let tolerance = agreement::tolerance(&run.precision, shipped);
+        Agreement::of(with, &run.precision, &run.rows, first, expected, Some(tolerance))
+    });
+    compared.collect()
 }

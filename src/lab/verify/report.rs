@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::against_cpu::AgainstCpu;
 use super::agreement::Agreement;
 use super::judge;
 use super::reference::ReferenceSummary;
@@ -48,6 +49,8 @@ pub struct Verification {
     pub reference: Option<ReferenceSummary>,
     /// The comparisons of precisions with the reference: f32, then f16 if it is safe, then the requested precision.
     pub comparisons: Vec<Agreement>,
+    /// The comparison with the CPU's vectors of the same texts, which needs no reference.
+    pub against_cpu: AgainstCpu,
     /// The storage type of the weights in the f32 run. If f32 weights did not fit into memory, this is the checkpoint's
     /// own 16-bit type, which holds the same values.
     pub f32_weights: Storage,
@@ -107,6 +110,7 @@ impl Verification {
                 }
             });
         }
+        failures.extend(self.differences_from_cpu());
         if !self.as_asked.passed() && self.not_finite_in_f32.is_empty() {
             let what = storages(self.as_asked.weights, self.as_asked.activations);
             failures.push(match self.as_asked.unusable.first() {
@@ -131,6 +135,58 @@ impl Verification {
         }
         self.passed = failures.is_empty();
         self.failures = failures;
+    }
+
+    /// Returns the failures of the comparison with the CPU. Texts without a vector are left out if another check reports
+    /// them.
+    fn differences_from_cpu(&self) -> Vec<String> {
+        let found = &self.against_cpu;
+        let mut failures = Vec::new();
+        let mut reported = [&self.not_finite_in_f32[..], &self.as_asked.unusable].concat();
+        if let Some(text) = found.not_finite.iter().find(|text| !reported.contains(text)) {
+            failures.push(format!("{} has no vector on the CPU even in f32", self.text(*text)));
+        }
+        reported.extend(&found.not_finite);
+        for comparison in found.comparisons.iter().filter(|comparison| !comparison.passed()) {
+            let what = storages(comparison.weights, comparison.activations);
+            match comparison.failed.len() {
+                0 => {
+                    let lost = comparison.unusable.iter().find(|text| !reported.contains(text));
+                    failures.extend(
+                        lost.map(|text| format!("{} has no vector with {what}", self.text(*text))),
+                    );
+                }
+                texts => failures.push(format!(
+                    "with {what}, vectors differ from the CPU's in {texts} of {} texts: {}; the \
+                     largest error is in {}",
+                    comparison.texts,
+                    far(comparison),
+                    self.text(comparison.max_error_text)
+                )),
+            }
+        }
+        failures.extend(found.traced_text.map(|text| self.first_difference(text)));
+        failures
+    }
+
+    /// Returns the place where the tensors of a text begin to differ from the CPU's tensors, as a sentence.
+    fn first_difference(&self, text: usize) -> String {
+        let traced = self.text(text);
+        let Some(first) = &self.against_cpu.first_difference else {
+            return format!("in f32, no tensor of {traced} differs if the text runs alone");
+        };
+        let by = match (first.error, first.share) {
+            (Some(error), Some(share)) => {
+                format!("differs first: an error of {error:.1e}, {share:.1} times the tolerance")
+            }
+            _ => "is the first that is not finite".to_owned(),
+        };
+        format!(
+            "in f32, {} of {traced}, which the kernel {} writes, {by} at token {}",
+            first.place(),
+            first.kernel,
+            first.token
+        )
     }
 
     /// Returns the number of a text and its first 40 characters.
@@ -288,12 +344,30 @@ impl Verification {
             )?,
             None => writeln!(
                 f,
-                "\nreference    none: Vectile ships no reference vectors for these weights, so f32 \
-                 itself is not verified; give --reference"
+                "\nreference    none: Vectile ships no reference vectors for these weights, so {}; to \
+                 compare vectors with another library's, give --reference",
+                match self.against_cpu.skipped {
+                    None => "the CPU's vectors verify f32",
+                    Some(_) => "f32 itself is not verified",
+                }
             )?,
         }
         for agreement in &self.comparisons {
             self.agreement(f, agreement)?;
+        }
+        match &self.against_cpu.skipped {
+            None => writeln!(
+                f,
+                "\nagainst CPU  {} texts, run on the CPU in f32 without shaders",
+                self.texts
+            )?,
+            Some(reason) => writeln!(f, "\nagainst CPU  not compared: {reason}")?,
+        }
+        for agreement in &self.against_cpu.comparisons {
+            self.agreement(f, agreement)?;
+        }
+        if let Some(text) = self.against_cpu.traced_text {
+            writeln!(f, "  {}", self.first_difference(text))?;
         }
         writeln!(
             f,
@@ -317,12 +391,13 @@ impl Verification {
     fn agreement(&self, f: &mut fmt::Formatter<'_>, agreement: &Agreement) -> fmt::Result {
         write!(
             f,
-            "  {:11} {:11} cosine {} smallest, {} mean; largest error {:.1e}",
+            "  {:11} {:11} cosine {} smallest, {} mean; largest error {:.1e} in text {}",
             agreement.weights.to_string(),
             agreement.activations.to_string(),
             cosine(agreement.min_cosine),
             cosine(agreement.mean_cosine),
-            agreement.max_error
+            agreement.max_error,
+            agreement.max_error_text
         )?;
         if !agreement.unusable.is_empty() {
             write!(
@@ -331,11 +406,9 @@ impl Verification {
                 agreement.unusable.len()
             )?;
         }
-        match (agreement.tolerance, agreement.passed()) {
-            (None, _) => writeln!(f),
-            (Some(_), true) => writeln!(f, "  pass"),
-            (Some(_), false) => writeln!(f, "  FAIL"),
-        }
+        let Some(share) = agreement.share else { return writeln!(f) };
+        let passed = if agreement.passed() { "pass" } else { "FAIL" };
+        writeln!(f, "; {share:.2} of the tolerance  {passed}")
     }
 
     fn ranges(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

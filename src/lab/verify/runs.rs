@@ -1,6 +1,6 @@
 //! Runs the same texts in several precisions: f32, f16, and the requested precision.
 
-use super::agreement::Agreement;
+use super::agreement::{Agreement, Tolerance};
 use super::inputs::Inputs;
 use super::judge::{self, judge};
 use crate::dtype::{
@@ -54,8 +54,8 @@ impl F32Run {
     }
 
     /// Compares the rows of another run with the rows of this run.
-    pub fn agreement(&self, other: &PrecisionRun) -> Agreement {
-        Agreement::of("f32", &other.precision, &other.rows, 0, &self.expected)
+    pub fn agreement(&self, other: &PrecisionRun, tolerance: Option<Tolerance>) -> Agreement {
+        Agreement::of("f32", &other.precision, &other.rows, 0, &self.expected, tolerance)
     }
 }
 
@@ -79,7 +79,7 @@ impl HalfRuns {
         progress: &mut impl FnMut(&str),
     ) -> Result<(Embedder, Self), Error> {
         let verdict = |both: Option<&PrecisionRun>, alone: Option<&PrecisionRun>| {
-            let [both, alone] = [both, alone].map(|run| run.map(|run| f32.agreement(run)));
+            let [both, alone] = [both, alone].map(|run| run.map(|run| f32.agreement(run, None)));
             judge(&f32.weights, &f32.activations, both.as_ref(), alone.as_ref())
         };
         if judge::overflowing_weight(&f32.weights).is_some() {
@@ -120,7 +120,7 @@ impl HalfRuns {
 
     /// Compares the rows of each run with the rows of the run in f32.
     pub fn agreements(&self, f32: &F32Run) -> Vec<Agreement> {
-        self.both.iter().chain(&self.weights_alone).map(|run| f32.agreement(run)).collect()
+        self.both.iter().chain(&self.weights_alone).map(|run| f32.agreement(run, None)).collect()
     }
 }
 

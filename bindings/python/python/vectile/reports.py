@@ -161,6 +161,8 @@ class Verification:
     """The verdict on f16: whether the model stays within the range of f16."""
     adapter: Adapter
     texts: int
+    agrees_with_cpu: Optional[bool]
+    """True if the vectors agree with those that the CPU computes; `None` if the CPU was not compared."""
     sentence: str = field(repr=False)
     raw: dict[str, Any] = field(repr=False, compare=False)
 
@@ -168,12 +170,15 @@ class Verification:
     def of(cls, report: str, text: str) -> Verification:
         """Returns the result that a report of `verify` describes."""
         raw = json.loads(report)
+        against_cpu = raw["against_cpu"]
+        agrees = not any(each["failed"] or each["unusable"] for each in against_cpu["comparisons"])
         return cls(
             passed=raw["passed"],
             failures=tuple(raw["failures"]),
             safety=raw["verdict"]["safety"],
             adapter=Adapter.of(raw["adapter"]),
             texts=raw["texts"],
+            agrees_with_cpu=agrees if against_cpu["skipped"] is None else None,
             sentence=text,
             raw=raw,
         )
