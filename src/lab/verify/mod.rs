@@ -2,8 +2,8 @@
 //!
 //! [`verify`] runs the known-answer tests of every kernel and compares vectors with reference vectors. It also compares
 //! them with the CPU's vectors of the same texts, which needs no reference. It measures how close activations and
-//! weights come to the limits of f16. It then stores a verdict, whether f16 is safe for the model, and later loads of
-//! the model use this verdict.
+//! weights come to the limits of f16. It then stores a verdict on whether f16 is safe for the model, and later loads
+//! of the model use this verdict.
 
 mod against_cpu;
 mod agreement;
