@@ -27,7 +27,7 @@ as_root() {
     fi
 }
 
-# ensure_space GB: exits with an error if the disk of the repository has less free space.
+# ensure_space GB: exits with an error if the disk of the repository has less than GB gigabytes of free space.
 ensure_space() {
     local free
     free=$(df -Pk "$ROOT" | awk 'NR == 2 { print int($4 / 1000000) }')
@@ -232,7 +232,7 @@ ensure_silent_drivers() {
         printf '{"file_format_version": "1.0.1", "ICD": {"api_version": "1.4.0", "library_path": "%s"}}\n' \
             "$libraries/libvulkan_$name.so" >"$dir/$name.json"
     done
-    # The script is complete before it gets its name, because another process may run it.
+    # The script is written under a temporary name and then renamed, because another process may run it at any time.
     cat >"$dir/silent.new" <<SILENT
 #!/bin/sh
 # Runs a program on the driver of a GPU that the machine does not have. Usage: silent GPU PROGRAM ARGUMENT...

@@ -40,7 +40,7 @@ summary() {
 # adapter_is_lavapipe: succeeds if the tests run on Mesa's software driver.
 adapter_is_lavapipe() {
     [ "$(uname -s)" = Linux ] && ! has_gpu || return 1
-    # The earlier steps of this script have built the debug version of the program.
+    # The earlier steps of this script have built the debug version of the program, so it can list the adapters here.
     local adapters
     adapters=$("${CARGO_TARGET_DIR:-target}/debug/vectile" adapters 2>/dev/null || true)
     grep -Eqi 'llvmpipe|lavapipe' <<<"$adapters"
@@ -49,7 +49,8 @@ adapter_is_lavapipe() {
 ensure_cargo
 # On a full disk, the linker dies of a bus error in the middle of the run. A clean checkout needs some 11 GB here.
 if [ -d "${CARGO_TARGET_DIR:-target}/debug" ]; then ensure_space 4; else ensure_space 13; fi
-# Incremental compilation keeps several GB for later builds, and CI builds once.
+# Incremental compilation stores several GB for later builds. CI builds only once, so incremental compilation is
+# disabled there.
 [ -z "${CI:-}" ] || export CARGO_INCREMENTAL=0
 ensure_vulkan
 ensure_model "$MODEL_DIR"
@@ -93,15 +94,15 @@ for component in rustfmt clippy; do
 done
 
 step "cargo fmt --check" cargo fmt --check
-# Most steps use the same cargo features, because cargo compiles all crates again for each other set of features.
+# Most steps use the same cargo features, because for a different set of features cargo would compile all crates again.
 step "cargo clippy" cargo clippy --locked --all-features --all-targets -- -D warnings
 step "cargo clippy, the library alone" cargo clippy --locked --no-default-features --lib -- -D warnings
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps
 # Tests run the shaders on the machine's GPU or software driver. The shaders' tests run on the CPU only if
 # VECTILE_ADAPTER is `cpu`.
 step "cargo test" cargo test --locked --all-features
-# On the CPU, f16 and packed f16 weights are widened to f32 and then computed like f32 weights. The tests of kernels check
-# the widening for every storage type, so the golden vectors of these two are skipped.
+# On the CPU, f16 and packed f16 weights are widened to f32 and then computed like f32 weights. The tests of kernels
+# check the widening for every storage type, so the golden tests of f16 and packed f16 are skipped.
 step "cargo test, kernels and golden vectors on the CPU" \
     env VECTILE_ADAPTER=cpu cargo test --locked --all-features --test kernels --test golden -- \
     --skip ::f16_weights --skip packed_f16
@@ -149,8 +150,9 @@ current="setting up drivers that compute nothing"
 if [ "$(uname -s)" = Linux ] && ensure_mesa_matrices "$ROOT/.vectile/mesa" && ensure_silent_drivers "$ROOT/.vectile/mesa"; then
     step "cargo test, drivers that compute nothing" \
         env VECTILE_SILENT_DRIVERS="$ROOT/.vectile/mesa" cargo test --locked --all-features --test silent_drivers
-    # These drivers also compile shaders as they do for the real GPUs. The step compiles for seven of eighteen GPUs, and
-    # only the variants for which limits are recorded. The step takes half a minute.
+    # These drivers also compile shaders as they do for the real GPUs. The step compiles for seven of eighteen GPUs. It
+    # compiles only variants for which maximum numbers of registers, spills and instructions are recorded. The step
+    # takes half a minute.
     step "bench of compilers: limits of registers, spills and instructions" \
         env VECTILE_SILENT_DRIVERS="$ROOT/.vectile/mesa" cargo test --locked --all-features --bench compilers -- --check
 else
@@ -168,9 +170,9 @@ else
     skipped="${skipped:+$skipped; }the Python package (there is no python3)"
 fi
 
-# has_std TARGET: succeeds if a compiler with the standard library for TARGET is present. Unpacking a compiler and building
-# its libraries would take minutes, so the next steps run only on machines where `scripts/windows.sh` or `scripts/web.sh`
-# has already done it, or where rustup has the target.
+# has_std TARGET: succeeds if a compiler with the standard library for TARGET is present. Unpacking a compiler and
+# building its libraries would take minutes. The next steps therefore run only if rustup has the target, or if
+# `scripts/windows.sh` or `scripts/web.sh` has already unpacked the compiler.
 has_std() {
     [ -d "$CROSS_DIR/usr/lib/rustlib/$1/lib" ] || { have rustup && rustup target list --installed | grep -qx "$1"; }
 }
@@ -182,7 +184,7 @@ else
 fi
 skipped="${skipped:+$skipped; }the npm package in Node and in Chromium (run scripts/web.sh)"
 
-# Linux cannot link or run a program for macOS, so this step only checks it.
+# Linux cannot link or run a program for macOS, so this step runs only `cargo check`.
 if [ "$(uname -s)" = Linux ] && has_std "$MACOS_TARGET"; then
     step "cargo check for macOS" cross "$MACOS_TARGET" cargo check "${QUICK_BUILD[@]}" --target "$MACOS_TARGET"
 else

@@ -47,7 +47,8 @@ build() {
     mkdir -p "$OUT"
     "$TOOLS/bin/wasm-bindgen" --target web --no-typescript --out-dir "$OUT" \
         "$CARGO_TARGET_DIR/$TARGET/release/vectile_web.wasm"
-    # The features are those of rustc's target and its `simd128`; every browser with WebGPU has them.
+    # The `--enable` options are the WebAssembly features of rustc's target, and `simd128`. Every browser with WebGPU
+    # has these features.
     node "$TOOLS/node/node_modules/binaryen/bin/wasm-opt" -Oz --enable-simd --enable-bulk-memory \
         --enable-bulk-memory-opt --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals \
         --enable-reference-types --enable-multivalue --enable-extended-const --strip-debug --strip-producers \
@@ -82,7 +83,8 @@ run_tests() {
     ensure_node_packages "WebGPU for Node (Dawn)" "$VECTILE_DAWN" tests/shaders/browser || die "the package webgpu could not be installed."
     ensure_node_packages "Playwright" "$VECTILE_CLIENTS/node" tests/serve/clients || die "playwright-core could not be installed."
     say "the npm package in Node, on Dawn"
-    # `node --test` would start each file as another process, outside the driver's loader.
+    # `node --test` would start another process for each file, and this process would not use the driver's dynamic
+    # loader.
     in_lavapipe "$(command -v node)" --test-reporter=spec "$CRATE/tests/node.test.mjs"
     in_lavapipe "$(command -v node)" --test-reporter=spec "$CRATE/tests/families.test.mjs"
     in_lavapipe "$(command -v node)" --test-reporter=spec "$CRATE/tests/bench.test.mjs"

@@ -3,9 +3,9 @@
 # usage: scripts/windows.sh [--short] [FILTER...]
 #
 # Each FILTER is a part of the names of tests in tests/cli. Without a FILTER, the script runs all tests of tests/cli
-# that depend on the system, and the tests of the server's clients if the clients are installed. With --short, the
-# script builds the program without optimization and without the features `bulk` and `hub`, and runs the tests that
-# only a Windows program can fail.
+# that depend on the operating system. If the server's clients are installed, it also runs their tests. With --short,
+# the script builds the program without optimization and without the features `bulk` and `hub`. It then runs only the
+# tests that can fail on Windows and pass on Linux.
 #
 # The tests are the same as on Linux. They start the program that VECTILE_PROGRAM names, which is a script that runs the
 # Windows program under Wine.
@@ -43,8 +43,8 @@ export VECTILE_REQUIRE_ADAPTER=1 VECTILE_TEST_MODEL=$MODEL_DIR
 export VECTILE_CLIENTS=${VECTILE_CLIENTS:-$ROOT/.vectile/clients}
 
 say "Windows: the reference texts of all-MiniLM-L6-v2"
-# With WINE_DIRECT3D=1, the best GPU is one of Direct3D 12, on which no kernel compiles. The program must then choose
-# Vulkan by itself.
+# With WINE_DIRECT3D=1, the best GPU is a Direct3D 12 adapter, on which no kernel compiles. The program must then choose
+# a Vulkan adapter by itself.
 WINE_DIRECT3D=1 with_wine "$WINE_DIR/vectile" verify "$MODEL_DIR" --adapter gpu
 
 # The other tests of tests/cli measure times, or test parts of the program that do not depend on the operating system.

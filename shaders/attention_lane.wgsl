@@ -18,9 +18,9 @@
 #import attention
 
 // QUERIES is the number of queries that a lane computes, and LANES is the number of lanes in a workgroup. CELLS is the
-// number of cells, each a `vec4`, in all queries of a lane together. DISTANCES is the number of pairs of a query of the lane
-// and one of eight keys. For wide heads, the loops are not unrolled and the arrays lie in memory, so a second query
-// would save nothing.
+// number of cells, each a `vec4`, in all queries of a lane together. DISTANCES is the number of pairs of one query of
+// the lane and one key of a group of eight keys. For wide heads, the loops are not unrolled and the arrays lie in
+// memory, so a second query would save nothing.
 const QUERIES: u32 = select(1u, 2u, HEAD4 <= 8u);
 const LANES: u32 = 32u / QUERIES;
 const CELLS: u32 = QUERIES * HEAD4;

@@ -8,10 +8,11 @@
 // order, through workgroup memory, so that their scores are bit-identical. The workgroup copies KEYS keys and their
 // values into workgroup memory at a time. Invocations process these keys in groups of GROUP.
 //
-// The softmax is online (Milakov and Gimelshein 2018): the kernel keeps a running maximum, total and sum in f32, and
-// rescales them once for each group. It skips groups of keys that no query of the workgroup sees. In the other groups,
-// `select` gives the weight zero to keys that a query does not see. Groups of keys are counted from the text's first
-// token, so a text's result does not depend on the other texts of the batch.
+// The softmax is online (Milakov and Gimelshein 2018): the kernel keeps, in f32, each query's largest score, the total
+// of its weights, and the weighted sum of the values. The total and the sum are rescaled once for each group. The
+// kernel skips groups of keys to which no query of the workgroup attends. In the other groups, `select` gives the
+// weight zero to keys to which a query does not attend. Groups of keys are counted from the text's first token, so a
+// text's result does not depend on the other texts of the batch.
 #import storage as act
 #import report
 #import store

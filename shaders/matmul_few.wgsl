@@ -72,8 +72,8 @@ fn matmul_few(
         if CELLS == 1u {
             finish(sums[r * CELLS], row + r, cell);
         } else {
-            // The second argument is the row's last sum. A compiler checks this line even if CELLS is 1, so the index
-            // must be valid in that case too.
+            // If CELLS is 2, the second argument is the sum of the row's second cell. A compiler checks this line even
+            // if CELLS is 1, so the index must be valid in that case too.
             finish_pair(sums[r * CELLS], sums[(r + 1u) * CELLS - 1u], row + r, cell);
         }
     }

@@ -9,7 +9,7 @@
 //
 // - `corpus`: [rows, width4] weights, in cells of four values; padding is zero.
 // - `queries`: [queries, width4] f32, in cells of four values; padding is zero.
-// - `scores`: [queries, stride] f32. The kernel does not write the columns from `rows` on.
+// - `scores`: [queries, stride] f32. The kernel writes only the columns whose index is below `rows`.
 //
 // One invocation compares one row with QUERIES queries, so that it reads the row only once. The x dimension of the
 // dispatch runs over rows, and the y dimension runs over groups of QUERIES queries. Sums are f32. Each score has four

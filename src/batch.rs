@@ -10,9 +10,9 @@ pub struct TextSpan {
     pub first: u32,
     /// The number of the text's tokens.
     pub tokens: u32,
-    /// The number of tokens at the text's beginning that serve as attention keys. All tokens of the text attend to these
-    /// tokens only. The number is less than `tokens` if the last tokens are not attended to, as the mask tokens with which ColBERT
-    /// pads queries.
+    /// The number of tokens at the text's beginning that serve as attention keys. All tokens of the text attend to
+    /// these tokens only. The number is less than `tokens` if no token attends to the last tokens. An example is the
+    /// mask tokens with which ColBERT pads queries.
     pub keys: u32,
 }
 

@@ -5,7 +5,8 @@ use half::{bf16, f16};
 
 use crate::dtype::Storage;
 
-/// The number of values that one step of the search for losses covers.
+/// The number of values in a block. The values of a block are examined one by one only if rounding damages at least one
+/// of them.
 const SCAN: usize = 64;
 
 /// The losses from rounding a tensor to a storage type.

@@ -52,7 +52,8 @@ pub enum Running {
 pub struct AdapterOptions {
     /// The features of a GPU that must not be used.
     pub disabled: Vec<Feature>,
-    /// If set, the maximum bytes of a binding, below the adapter's own limit. Tests set it.
+    /// The maximum size of a binding in bytes, below the adapter's own limit; `None` for that limit. Only tests set
+    /// this field.
     pub max_binding_bytes: Option<u64>,
     /// The number of threads on the CPU; `None` for one thread on each physical core.
     pub threads: Option<usize>,
@@ -180,7 +181,7 @@ impl Executor {
         on!(self, gpu => gpu.gpu.count_losses(losses), _cpu => { let _ = losses; });
     }
 
-    /// Destroys the device, as a driver reset does. Tests use this function to check the recovery.
+    /// Destroys the device, as a driver reset does. Tests use this function to check the recovery from a lost device.
     pub(crate) fn destroy(&self) {
         on!(self, gpu => gpu.gpu.destroy(), _cpu => ());
     }
@@ -238,7 +239,7 @@ impl Executor {
             cpu => cpu.run_tapped(graph, wanted, visit))
     }
 
-    /// Makes memory for a weight, which [`Executor::write_weight`] then fills. Returns the weight's number.
+    /// Allocates memory for a weight, which [`Executor::write_weight`] then fills. Returns the weight's index.
     ///
     /// # Errors
     /// Returns [`Error::OutOfMemory`], or [`Error::Adapter`] if the weight exceeds the adapter's limit.
@@ -276,12 +277,13 @@ impl Executor {
         on!(self, gpu => gpu.release(), cpu => cpu.release());
     }
 
-    /// Sets the maximum bytes of a batch's buffers.
+    /// Sets the maximum total size, in bytes, of a batch's buffers.
     pub(crate) fn limit_batches(&mut self, bytes: Option<u64>) {
         on!(self, gpu => gpu.batch_limit = bytes, cpu => cpu.batch_limit = bytes);
     }
 
-    /// Starts measuring into `trace`, or stops if it is `None`. Returns the measurements so far.
+    /// Starts to record measurements in `trace`, or stops recording if `trace` is `None`. Returns the trace that was
+    /// recorded so far.
     pub fn measure(&mut self, trace: Option<Trace>) -> Option<Trace> {
         on!(self, gpu => std::mem::replace(&mut gpu.trace, trace),
             cpu => std::mem::replace(&mut cpu.trace, trace))
@@ -292,7 +294,7 @@ impl Executor {
         on!(self, gpu => gpu.clock(), cpu => clock(cpu.trace.as_ref()))
     }
 
-    /// Adds the time since `since` to a phase.
+    /// Adds the time from `since` until this call to the recorded time of a phase.
     pub(crate) fn lap(&mut self, since: Option<Instant>, phase: Phase) {
         on!(self, gpu => { gpu.lap(since, phase); }, cpu => lap(cpu.trace.as_mut(), since, phase));
     }
@@ -317,7 +319,7 @@ impl Executor {
         on!(self, gpu => gpu.adopt(ahead), _cpu => drop(ahead));
     }
 
-    /// Makes the pipelines of several graphs at once.
+    /// Makes the missing pipelines of these graphs, before the graphs run.
     pub(crate) async fn make_ahead<'a>(&mut self, graphs: impl Iterator<Item = &'a Graph>) {
         on!(self, gpu => gpu.make_ahead(graphs).await, _cpu => drop(graphs));
     }
@@ -343,7 +345,7 @@ impl Executor {
     }
 
     /// Sets the number of tokens above which a graph fails with an out-of-memory error. Tests use this function to
-    /// check the recovery.
+    /// check the recovery from this error.
     #[doc(hidden)]
     pub fn fit_tokens(&mut self, tokens: Option<usize>) {
         on!(self, gpu => gpu.fit_tokens(tokens), cpu => cpu.tokens_that_fit = tokens);

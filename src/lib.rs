@@ -74,9 +74,9 @@
 //! # Promises
 //!
 //! - On one adapter, the vector of a text is bit-identical whatever other texts are embedded with it.
-//! - No vector contains an infinity or NaN. If the activations of a text exceed the range of 16 bits under `auto`, the
-//!   text is run again with f32 activations and counted. Under another dtype, the result is an error that names the
-//!   text.
+//! - No vector contains an infinity or NaN. If 16-bit activations of a text overflow, the dtype decides. With the dtype
+//!   `auto`, the text is run again with f32 activations, and such texts are counted. With another dtype, the result is
+//!   an error that names the text.
 //! - Texts that exceed the model's maximum length are truncated as in sentence-transformers, and every call reports
 //!   their indices. With [`OnTooLong::Error`], the call refuses such texts instead.
 //! - If the device is lost, Vectile opens the device again, loads the model again, and repeats the batch.
@@ -93,7 +93,8 @@
 //!
 //! Without these features the library needs no async runtime, no C code and no network.
 
-// The types of wgpu are deeply nested. The compiler visits all of them to check that the server's state is `Send`.
+// The types of wgpu are deeply nested. To check that the server's state is `Send`, the compiler visits all of them,
+// which exceeds the default limit.
 #![recursion_limit = "256"]
 
 mod batch;

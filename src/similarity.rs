@@ -59,8 +59,8 @@ impl SimilarityFunction {
         self.of_pairs(a.iter().zip(b).map(|(a, b)| (f64::from(*a), f64::from(*b))))
     }
 
-    /// Returns the similarity of two vectors, which are given as pairs of values. Pairs of zeros may be left
-    /// out.
+    /// Returns the similarity of two vectors. Each pair holds the values of both vectors at one position. Pairs of
+    /// zeros may be left out.
     pub(crate) fn of_pairs(self, pairs: impl Iterator<Item = (f64, f64)>) -> f64 {
         match self {
             SimilarityFunction::Cosine => {

@@ -5,10 +5,10 @@
 // silu, 5 tanh, 6 sigmoid. The enum Activation in kernels/activation.rs has the same numbers.
 override ACTIVATION: u32 = 0u;
 
-// Returns approximations of erf(x). On [−3.925, 3.925], the approximation is x P(x²) / Q(x²). Outside this interval, it
-// is the value at the nearer end of the interval, which differs from ±1 by 1e-7. The polynomials P and Q come from a
-// minimax fit. The error of the fit is 1.4e-9 in exact arithmetic, and at most 3.4e-7 in f32, because each operation
-// rounds.
+// Returns an approximation of erf(x) for each of four values x. On [−3.925, 3.925], the approximation is x P(x²) /
+// Q(x²). Outside this interval, it is the value at the nearer end of the interval, which differs from ±1 by 1e-7. The
+// polynomials P and Q come from a minimax fit. The error of the fit is 1.4e-9 in exact arithmetic, and at most 3.4e-7
+// in f32, because each operation rounds.
 fn erf4(value: vec4<f32>) -> vec4<f32> {
     let x = clamp(value, vec4<f32>(-3.925), vec4<f32>(3.925));
     let u = x * x;

@@ -68,8 +68,8 @@ fn seen_to(query: u32, tile: vec4<u32>) -> u32 {
     return min(query + min(tile.y - 1u - query, params.after) + 1u, tile.w);
 }
 
-// Returns the range of keys to which the `queries` queries of a tile attend. The first value is the first of these
-// keys, rounded down to a multiple of `step`. The second value is the index after the last of these keys.
+// Returns the range of keys to which the `queries` queries of a tile attend. The x component is the first of these
+// keys, rounded down to a multiple of `step`. The y component is the index after the last of these keys.
 fn keys_of(tile: vec4<u32>, queries: u32, step: u32) -> vec2<u32> {
     if WINDOW {
         let last = min(tile.z + queries - 1u, tile.y - 1u);

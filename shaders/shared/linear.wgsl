@@ -21,7 +21,8 @@
 //
 // EXPERTS: the rows of a dispatch are the slots of `order`. All slots of one tile have the same expert, and are
 // multiplied by this expert's matrix. A slot with row −1 is empty. If the first slot of a tile is empty, the whole tile
-// is empty. Each row of x gives x_share rows of y, and each token has token_share rows of y.
+// is empty. x_share is the number of rows of y that are computed from one row of x. token_share is the number of rows
+// of y that belong to one token.
 
 struct Params {
     rows: u32,
@@ -86,8 +87,8 @@ fn rotated(value: vec4<f32>, row: u32, column: u32) -> vec4<f32> {
     return y;
 }
 
-// Applies the epilogue (bias, activation, gate, rotary positions, residual) to two neighbouring cells of the block, of
-// which the first has an even index, and stores the result to y. Cells beyond the block are ignored.
+// Applies the epilogue (bias, activation, gate, rotary positions, residual) to two neighbouring cells of the block, and
+// stores the result to y. The first of the two cells has an even index. Cells beyond the block are ignored.
 fn finish_pair(left: vec4<f32>, right: vec4<f32>, row: u32, cell: u32) {
     if row >= params.rows || cell >= params.cells4 {
         return;
@@ -132,7 +133,8 @@ fn finish(sum: vec4<f32>, row: u32, cell: u32) {
     y[at] = act_store(after_activation(activate(sum + bias[column]), row, column, at), to.token);
 }
 
-// The row of y that a row of the dispatch computes, or −1 for an empty slot, and the token of that row.
+// The result of a row of the dispatch: the row of y that it computes, or −1 for an empty slot, and the token of this
+// row of y.
 struct Target {
     row: i32,
     token: u32,

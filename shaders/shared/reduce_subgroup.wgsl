@@ -5,7 +5,7 @@
 //
 // `Group` holds values that are equal in a whole workgroup, and `Lane` holds values that differ between lanes. The two
 // structs are separate because a browser must prove that all lanes of a workgroup reach a subgroup operation together.
-// For this proof, all values of a struct would count as different in each lane if one of them is.
+// In this proof, if one value of a struct differs between lanes, all values of the struct count as different.
 enable subgroups;
 
 struct Group {

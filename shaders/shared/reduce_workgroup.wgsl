@@ -25,7 +25,7 @@ fn row_step(group: Group, groups: u32) -> u32 {
     return groups;
 }
 
-// Returns the row that a lane computes: the row `first` of its workgroup.
+// Returns the row that a lane computes. This is `first`, because all lanes of a workgroup compute the same row.
 fn own_row(first: u32, lane: Lane) -> u32 {
     return first;
 }

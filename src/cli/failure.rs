@@ -38,7 +38,8 @@ impl Failure {
         Failure::User(format!("{}: cannot be {action}: {error}", path.display()))
     }
 
-    /// Returns the failure for a file that needs the feature `bulk`, without which this program was built.
+    /// Returns the failure for a file that only a program with the feature `bulk` can read or write. This program was
+    /// built without it.
     #[cfg(not(feature = "bulk"))]
     pub fn without_bulk(path: &Path, files: &str) -> Self {
         Failure::User(format!(

@@ -67,14 +67,15 @@ impl Interrupt {
         *self.unfinished() = path.map(Path::to_owned);
     }
 
-    /// Runs `work`, which must check for Ctrl-C itself and end soon after it. Returns a failure if Ctrl-C was pressed
-    /// meanwhile.
+    /// Runs `work`, which must check for Ctrl-C itself and return soon after Ctrl-C is pressed. Returns a failure if
+    /// Ctrl-C was pressed while `work` ran.
     pub fn during<T>(&self, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         let value = self.during_last_step(work)?;
         if self.0.requested.load(Ordering::SeqCst) { Err(self.failure()) } else { Ok(value) }
     }
 
-    /// Runs the last step of a command. A step that takes long must check for Ctrl-C itself.
+    /// Runs the last step of a command, like [`Interrupt::during`], but returns its result even if Ctrl-C was pressed.
+    /// A step that takes long must check for Ctrl-C itself.
     pub fn during_last_step<T>(
         &self,
         work: impl FnOnce() -> Result<T, Failure>,

@@ -35,7 +35,7 @@ pub fn error(problem: fmt::Arguments<'_>) {
     print("ERROR", "vectile: ", &problem.to_string(), Map::new());
 }
 
-/// Prints the counts of a run. In the JSON format, `fields` are added to the message.
+/// Prints a line with counts, such as the number of embedded texts. In the JSON format, `fields` are added to the line.
 pub fn summary(line: &str, fields: Map<String, Value>) {
     print("INFO", "", line, fields);
 }

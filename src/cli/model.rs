@@ -97,8 +97,8 @@ fn load<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, F
     build(if args.quiet { builder } else { builder.on_progress(progress::loading()) }, args)
 }
 
-/// Loads a model. With `--tune`, the variants of its matmuls are timed first, unless they were already timed on this
-/// adapter.
+/// Loads a model. With `--tune`, first times the variants of the model's matmuls, unless an earlier run has timed these
+/// variants on this adapter.
 pub fn build<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Result<M, Failure> {
     if !args.tune {
         return Ok(block_on(builder.build())?);

@@ -11,7 +11,7 @@ const MAXIMUM_HEADER: usize = 1 << 16;
 pub struct NpyHeader {
     /// The type of the values as NumPy names it, such as `<f4`.
     pub dtype: String,
-    /// Is true if the values of a column are contiguous, and not those of a row.
+    /// Is true if the file stores the array column by column, and false if it stores the array row by row.
     pub fortran_order: bool,
     /// The size of each dimension.
     pub shape: Vec<u64>,

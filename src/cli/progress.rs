@@ -48,7 +48,7 @@ impl Progress {
         }
     }
 
-    /// Starts the bar at a position of the input, in bytes, up to which an earlier run has embedded the rows.
+    /// Sets the position at which the bar starts: the number of input bytes whose rows an earlier run has embedded.
     pub fn start_at(&mut self, position: u64) {
         self.window_start = position;
         self.bar.set_position(position);

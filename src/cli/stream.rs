@@ -158,7 +158,7 @@ pub fn for_each_checked_chunk<M: TextModel>(
 /// index of the text in a batch.
 ///
 /// # Errors
-/// Returns an error that is not about this text alone.
+/// Returns `error` if it is not about this text alone, such as a lost device.
 fn problem_of_row(error: Error, chunk: &Chunk, row: usize) -> Result<String, Failure> {
     let location = chunk.location(row);
     Ok(match error {

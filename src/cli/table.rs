@@ -78,7 +78,7 @@ impl BestLines {
         self.heap.push(ScoredLine { score, line, text });
     }
 
-    /// Returns a collection that holds all of `lines`.
+    /// Returns a collection of these lines, whose maximum number is the number of lines.
     pub fn of(lines: Vec<ScoredLine>) -> Self {
         BestLines { maximum: lines.len(), heap: lines.into() }
     }

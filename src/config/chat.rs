@@ -16,12 +16,13 @@ pub(crate) struct ChatTemplate {
     pub file: String,
     /// The source of the template, in Jinja.
     pub source: String,
-    /// True if a message's content is a list of typed parts. False if it is plain text.
+    /// True if a message's content is a list of typed parts. False if the content is plain text.
     pub structured: bool,
     /// The variables of the template other than `messages`: special tokens by role, and variables from the model's
     /// settings.
     pub variables: Map<String, Value>,
-    /// True if a truncated text ends with the template's own ending, which replaces the last tokens of the text.
+    /// True if truncation preserves the ending that the template writes after every pair. The tokens of this ending
+    /// then replace the last tokens of the truncated text.
     pub restores_end: bool,
 }
 

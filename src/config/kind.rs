@@ -39,8 +39,9 @@ impl ModelKind {
 
     /// Returns the kind of a model, detected from its files.
     ///
-    /// If sentence-transformers or PyLate saved the files, the class that saved them decides. Otherwise, a transformer
-    /// without `modules.json` is a reranker if it has a sequence classification head. Any other model is dense.
+    /// If sentence-transformers or PyLate saved the files, the name of the class that saved them decides the kind.
+    /// Otherwise, a transformer without `modules.json` is a reranker if it has a sequence classification head. Any
+    /// other model is dense.
     ///
     /// A sparse encoder that sentence-transformers did not save is detected as dense, because its files look like those
     /// of any masked language model. bge-m3 is also detected as dense, although it can run as a dense, sparse and

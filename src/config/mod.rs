@@ -245,8 +245,8 @@ impl ModelConfig {
         check_widths(&self.modules)
     }
 
-    /// Sets the expected width of pooling to `width`, the width after the transformer's own projection. If the model's
-    /// files state the width `projected_from` before the projection, that value is replaced.
+    /// Sets the width of the vectors that pooling expects to `width`, if the model's files state `projected_from`. The
+    /// transformer's own projection changes the width of hidden states from `projected_from` to `width`.
     pub fn pool_projected(&mut self, projected_from: usize, width: usize) {
         if let Some(Module::Pooling(pooling)) = self.modules.first_mut()
             && pooling.dimension == projected_from

@@ -11,18 +11,20 @@ use crate::files::{ModelFiles, normalise};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Module {
     Pooling(Pooling),
-    /// A linear layer: `activation(x · weightᵀ + bias)`, with `linear.weight` and `linear.bias` from `path`.
+    /// A linear layer: `activation(x · weightᵀ + bias)`, with the tensors `linear.weight` and `linear.bias` from the
+    /// directory `path`.
     Dense {
         path: String,
         in_features: usize,
         out_features: usize,
         bias: bool,
         activation: DenseActivation,
-        /// If true, the input is added to the result. If input and result differ in width, the input is first
-        /// multiplied by `residual.weight`.
+        /// If true, the module's input is added to the result of the activation. If input and result differ in width,
+        /// the input is first multiplied by `residual.weight`.
         residual: bool,
     },
-    /// Layer normalisation with epsilon 1e-5, and with `norm.weight` and `norm.bias` from `path`.
+    /// Layer normalisation with epsilon 1e-5, and with the tensors `norm.weight` and `norm.bias` from the directory
+    /// `path`.
     LayerNorm {
         path: String,
         dimension: usize,
@@ -58,8 +60,8 @@ const MAX_MODULES: usize = 100;
 const SUPPORTED: &str = "supported modules are a Transformer and a Pooling, or a StaticEmbedding, and \
                          after these any of Dense, LayerNorm, Normalize and Dropout";
 
-/// Returns the entries of `modules.json` in the order of the list, in which sentence-transformers applies the modules.
-/// A note is added if the field `idx` gives another order.
+/// Returns the entries of `modules.json` in the order of its list. This is the order in which sentence-transformers
+/// applies the modules. If the field `idx` gives another order, a note is added to `notes`.
 pub(super) fn entries(
     files: &ModelFiles,
     notes: &mut Vec<String>,

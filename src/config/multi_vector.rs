@@ -296,7 +296,8 @@ impl ModelConfig {
 enum Saved {
     /// sentence-transformers saved the modules, so `modules.json` lists every module.
     Native,
-    /// PyLate saved the modules, so `modules.json` lists neither the skiplist nor the normalisation.
+    /// PyLate saved the modules, so `modules.json` lists neither the module that leaves out tokens nor the
+    /// normalisation.
     Pylate,
     /// An early version of PyLate, which did not write the field `model_type`, saved the modules.
     OldPylate,
@@ -331,7 +332,8 @@ pub(super) fn saved_so(options: &JsonFile) -> Result<bool, Error> {
     })
 }
 
-/// Returns the query length of an expansion to a fixed length. Longer queries are truncated to this length.
+/// Returns the length to which an expansion extends queries, and a description of the field that sets it. Longer
+/// queries are truncated to this length.
 fn fixed(expansion: &Option<Expansion>) -> Option<(usize, String)> {
     let expansion = expansion.as_ref()?;
     let (file, field) = &expansion.field;

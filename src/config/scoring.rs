@@ -97,7 +97,8 @@ fn saved_options(files: &ModelFiles) -> Result<Option<JsonFile>, Error> {
     Ok(is.then_some(options))
 }
 
-/// Returns the directory prefix of the transformer, and the answers of the `LogitScore` module after it, if any.
+/// Returns the directory prefix of the transformer, and the answer tokens of the `LogitScore` module; `None` if there
+/// is no such module.
 fn modules(
     files: &ModelFiles,
     entries: &[ModuleEntry],

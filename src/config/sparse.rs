@@ -36,7 +36,7 @@ pub(crate) enum Weighting {
     /// The weight of each vocabulary token is computed from its largest logit over all positions of the text (SPLADE,
     /// Formal et al. 2021, <https://arxiv.org/abs/2109.10086>).
     Splade {
-        /// True if log(1 + x) is applied twice, because `activation_function` is `log1p_relu`.
+        /// True if `activation_function` is `log1p_relu`. log(1 + x) is then applied twice.
         twice: bool,
     },
     /// `sparse_linear` computes a weight for each token of the text (bge-m3, Chen et al. 2024,

@@ -43,7 +43,7 @@ impl ModelConfig {
     /// Applies the rules of model2vec to a `StaticEmbedding` whose table holds 8-bit integers. model2vec writes a
     /// `modules.json` with such a table, but sentence-transformers cannot load the model.
     ///
-    /// Returns false if model2vec did not write the model.
+    /// If model2vec did not write the model, this function changes nothing and returns false.
     pub fn read_as_model2vec(&mut self) -> Result<bool, Error> {
         if self.input != FirstModule::StaticEmbedding || !is_model2vec(&self.transformer)? {
             return Ok(false);

@@ -5,7 +5,7 @@ use crate::config::{JsonFile, PoolingMode};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The possible names of the settings file, of which the first file that exists and is not empty is read.
+/// The possible names of the settings file. The first of these files that exists and is not empty is read.
 const SETTINGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -74,11 +74,11 @@ pub(super) fn load(files: &ModelFiles, prefix: &str) -> Result<JsonFile, Error> 
     Err(Error::file(name, problem))
 }
 
-/// The output that a transformer must compute for a kind of model, with the names that settings use for it.
+/// The output that a transformer must compute for a kind of model, and the settings that this kind allows.
 pub(super) struct Gives {
     task: &'static str,
     output: &'static str,
-    /// The name that transformers gives the field with this output.
+    /// The name of the field in which transformers returns this output.
     returned: &'static str,
     /// True if settings may give queries and documents separate maximum lengths.
     sides: bool,
@@ -281,7 +281,8 @@ fn positions(transformer: &JsonFile) -> Result<Option<usize>, Error> {
     }
 }
 
-/// Returns the width of a token vector from the first field that exists among the names that architectures use.
+/// Returns the width of a token vector. Architectures store the width under different names, and the first of these
+/// fields that exists is used.
 pub(super) fn hidden_size(transformer: &JsonFile) -> Result<Option<usize>, Error> {
     for field in ["hidden_size", "d_model", "n_embd", "dim"] {
         if transformer.has(field) {

@@ -8,7 +8,7 @@ use rten_vecmath::Exp;
 use super::vector::map;
 use crate::kernels::Activation;
 
-/// Returns the activation function with this number, which the shaders use in the override `ACTIVATION`.
+/// Returns the activation function that has this number in the shaders' override `ACTIVATION`.
 pub(super) fn numbered(number: u32) -> Option<Activation> {
     use Activation::{Gelu, GeluTanh, None as Identity, Relu, Sigmoid, Silu, Tanh};
     let all = [Identity, Gelu, GeluTanh, Relu, Silu, Tanh, Sigmoid];
@@ -41,7 +41,7 @@ pub(super) fn activate<I: Isa>(isa: I, activation: Activation, y: &mut [f32]) {
                 ops.mul(ops.mul(x, ops.splat(0.5)), ops.add(tanh(isa, inner), ops.one()))
             },
         ),
-        // A maximum would turn NaN into zero, which would hide an error.
+        // `max(x, 0)` would turn NaN into zero, which would hide an error.
         Activation::Relu => map(
             isa,
             y,
@@ -53,7 +53,8 @@ pub(super) fn activate<I: Isa>(isa: I, activation: Activation, y: &mut [f32]) {
             y,
             #[inline(always)]
             |x| {
-                // `sigmoid` clamps x to −80. For a much lower x, the product x · sigmoid(−80) would be far from zero.
+                // `sigmoid` clamps x to at least −80. For a much lower x, x · sigmoid(−80) would be far from zero, so
+                // `select` returns zero.
                 ops.select(ops.zero(), ops.mul(x, sigmoid(isa, x)), ops.le(x, ops.splat(-80.0)))
             },
         ),
@@ -72,9 +73,9 @@ pub(super) fn activate<I: Isa>(isa: I, activation: Activation, y: &mut [f32]) {
     }
 }
 
-/// Computes erf(x) = x P(x²) / Q(x²) for x in [−3.925, 3.925]. Elsewhere, the result is exactly ±1, since a GELU
-/// multiplies the result by x. The coefficients are those of the shaders. In f32 the error is at most 3.4e-7, half of
-/// that of `rten_vecmath::Erf`.
+/// Computes erf(x) = x P(x²) / Q(x²) for x in [−3.925, 3.925], where P and Q are polynomials. Elsewhere, the result is
+/// exactly ±1, since GELU multiplies the result by x, and with it any error. The coefficients are those of the shaders.
+/// In f32, the error of erf is at most 3.4e-7, which is half the error of `rten_vecmath::Erf`.
 #[inline(always)]
 #[expect(
     clippy::approx_constant,
@@ -117,7 +118,7 @@ fn sigmoid<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     keep_nan(isa, x, within)
 }
 
-/// Computes tanh(x) = 1 − 2 / (1 + e²ˣ). In f32 it is ±1 for |x| from 9.02 on.
+/// Computes tanh(x) = 1 − 2 / (1 + e²ˣ). In f32, the result is ±1 if |x| is at least 9.02.
 #[inline(always)]
 fn tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let ops = isa.f32();
@@ -126,7 +127,8 @@ fn tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     keep_nan(isa, x, ops.sub(ops.one(), ops.div(ops.splat(2.0), ops.add(ops.one(), grown))))
 }
 
-/// Returns `y`, or NaN if `x` is NaN. A clamp can turn a NaN into a number.
+/// Returns `y`, or NaN if `x` is NaN. Callers compute `y` from a clamped `x`, and clamping can turn a NaN into a
+/// number.
 #[inline(always)]
 fn keep_nan<I: Isa>(isa: I, x: I::F32, y: I::F32) -> I::F32 {
     let ops = isa.f32();

@@ -34,7 +34,7 @@ impl<'a> Call<'a> {
             .map_err(|e| self.fault(&format!("its parameters cannot be read: {e}")))
     }
 
-    /// Returns the value of an override, or 0 if the dispatch does not set the override.
+    /// Returns the value of a shader's override, or 0 if the dispatch does not set the override.
     pub fn setting(&self, name: &str) -> u32 {
         let overrides = &self.dispatch.variant.overrides;
         overrides.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value)

@@ -1,4 +1,5 @@
-//! The operations of a matmul on its sums before they are stored to y: bias, activation, gate, rotation and residual.
+//! The operations that a matmul applies to its sums before it stores them in y: bias, activation, gate, rotation and
+//! residual.
 
 use rten_simd::Isa;
 use rten_simd::SimdOp;
@@ -31,7 +32,8 @@ pub(super) struct Epilogue<'a> {
 /// The rotation of the first columns of each row.
 #[derive(Clone, Copy)]
 struct Rotary<'a> {
-    /// For each token, a pair (row of angles, 0). The pairs (cos, sin) of the rows follow.
+    /// First a pair (n, 0) for each token, where n is the number of the token's row of angles. The rows of angles
+    /// follow, each a list of pairs (cos, sin).
     order: &'a [f32],
     head: usize,
     columns: usize,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct Flags(Vec<AtomicBool>);
 
 impl Flags {
-    /// Returns the flags of this many tokens. None of the flags is set.
+    /// Returns flags for this many tokens. None of the flags is set.
     pub fn new(tokens: usize) -> Self {
         Flags((0..tokens).map(|_| AtomicBool::new(false)).collect())
     }
@@ -19,7 +19,7 @@ impl Flags {
         }
     }
 
-    /// Returns the flags after the last kernel has run.
+    /// Returns the flags. Call this function after the last kernel has run.
     pub fn into_vec(self) -> Vec<bool> {
         self.0.into_iter().map(AtomicBool::into_inner).collect()
     }

@@ -2,7 +2,7 @@
 //!
 //! Work is split into blocks of rows or, if there are few rows, into panels of columns. The product of a block and a
 //! panel stays in the cache while its epilogue runs. The split does not change a bit of the result, since each sum adds
-//! its products along inner in one order.
+//! all its products in a fixed order.
 
 use std::cell::RefCell;
 use std::sync::Mutex;
@@ -20,7 +20,7 @@ thread_local! {
     static TILE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The first of the errors that several threads return.
+/// The error that was recorded first, if several threads return errors.
 #[derive(Default)]
 struct FirstError(Mutex<Option<Error>>);
 
@@ -97,8 +97,8 @@ pub(super) fn matmul(call: &Call<'_>, y: &mut [f32]) -> Result<(), Error> {
     error.result()
 }
 
-/// Returns the number of rows in a block. The number is at most `most`, about equal for all threads, and a multiple of
-/// the tile height of rten-gemm's kernels.
+/// Returns the number of rows in a block. The number is at most `most`, and a multiple of the tile height of
+/// rten-gemm's kernels. All threads get about the same number of rows.
 fn block_rows(rows: usize, most: usize) -> usize {
     let blocks = rows.div_ceil(most).next_multiple_of(count());
     rows.div_ceil(blocks.max(1)).next_multiple_of(12).clamp(1, most)
@@ -135,7 +135,7 @@ fn few_rows(
 /// A run of consecutive rows that belong to one expert.
 struct Run<'s> {
     expert: usize,
-    /// For each row of the run, the number of the row of y.
+    /// For each row of the run, the index of the row of y that holds the result.
     rows: Vec<usize>,
     sums: &'s mut [f32],
 }

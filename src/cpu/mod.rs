@@ -1,8 +1,8 @@
 //! Runs graphs on the CPU. Every kernel is native code that uses all threads.
 //!
-//! The shaders define names and layouts. A kernel here takes the same parameters and tensors as its WGSL, for any
-//! variant of the WGSL. Activations are always f32. 16-bit weights keep their storage type, and are widened where they
-//! are used.
+//! The shaders define the names of the kernels and the layouts of the tensors. A kernel here takes the same parameters
+//! and tensors as its shader, for any variant of the shader. Activations are always f32. 16-bit weights keep their
+//! storage type, and are widened where they are used.
 //!
 //! | file | kernels |
 //! |---|---|
@@ -12,8 +12,8 @@
 //! | `search` | `similarity`, `top_k` |
 //! | `tables` | `lookup`, `pool`, `route`, `group_rows`, `combine` |
 //!
-//! A row's bits depend neither on its batch nor on the number of threads. Each sum adds its terms in one order, and no
-//! sum is split between threads.
+//! A row's bits depend neither on its batch nor on the number of threads. Each sum adds its terms in a fixed order, and
+//! no sum is split between threads.
 
 mod activation;
 mod attention;
@@ -63,11 +63,11 @@ pub struct Executor {
     pub adapter: AdapterSummary,
     workers: Workers,
     weights: Vec<Weight>,
-    /// The buffers of scratch slots, which grow to the size that graphs need.
+    /// The buffers that hold activations while a graph runs. Each buffer grows to the largest size that graphs need.
     scratch: Vec<Vec<f32>>,
     /// If set, a graph with more tokens than this fails with an out-of-memory error. Tests set it.
     pub(crate) tokens_that_fit: Option<usize>,
-    /// The maximum bytes of a batch's buffers; `None` if there is no limit.
+    /// The maximum size of a batch's buffers in bytes; `None` if there is no limit.
     pub(crate) batch_limit: Option<u64>,
     /// If set, every dispatch is measured, and this trace collects the measurements.
     pub trace: Option<Trace>,
@@ -130,7 +130,7 @@ impl Executor {
         packed::kernel_name()
     }
 
-    /// Adds a weight, which [`Executor::write_weight`] then fills. Returns the weight's number.
+    /// Adds a weight, which [`Executor::write_weight`] then fills. Returns the weight's index.
     pub fn add_weight(&mut self, bytes: u64) -> usize {
         self.weights.push(Weight::Words(vec![0; bytes.max(16).div_ceil(4) as usize]));
         self.weights.len() - 1

@@ -1,8 +1,8 @@
 //! The weights of matmuls in the layout that the library for matrix products (rten-gemm) reads fastest.
 //!
 //! A weight is split into panels of [`PANEL`] columns. The product of a block of rows and a panel stays in the cache
-//! while its epilogue runs. For one row and an unpacked matrix, the library uses another algorithm, whose results
-//! differ in some bits. That algorithm is never used.
+//! while its epilogue runs. For a single row and an unpacked matrix, the library uses another algorithm, whose results
+//! differ in some bits. To avoid this algorithm, a single row is passed to the library twice.
 
 use std::cell::RefCell;
 
@@ -85,7 +85,7 @@ impl Packed {
         Packed { shape, panels, bytes: words.len() as u64 * 4 }
     }
 
-    /// Returns the bytes of the weight before it was packed.
+    /// Returns the size in bytes that the weight had before it was packed.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -143,7 +143,8 @@ impl Weight<'_> {
                     values.as_slice(),
                 ));
                 let result = if rows == 1 {
-                    // For a single row, rten-gemm would add the products in another order, so it gets the row twice.
+                    // For a single row, rten-gemm would add the products in another order, so the row is passed twice,
+                    // as two rows.
                     let twice = [x, x].concat();
                     let mut both = vec![0.0; 2 * width];
                     let result = multiply(&twice, 2, b, &mut both);

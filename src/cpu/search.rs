@@ -106,7 +106,7 @@ pub(super) fn similarity(call: &Call<'_>, scores: &mut [f32]) -> Result<(), Erro
     Ok(())
 }
 
-/// Returns a number that grows with the score. The scores 0.0 and -0.0 have the same number.
+/// Returns an integer that is larger for a larger score. The scores 0.0 and -0.0 have the same integer.
 fn key_of(score: f32) -> u32 {
     let bits = score.to_bits();
     let magnitude = bits & 0x7fff_ffff;
@@ -116,7 +116,8 @@ fn key_of(score: f32) -> u32 {
     }
 }
 
-/// Selects the best candidates of each tile, best first. Among equal scores, the lower row is better.
+/// Selects the best candidates of each tile, best first. A tile is a run of consecutive candidates of one query. Of two
+/// candidates with equal scores, the candidate with the lower row number is better.
 pub(super) fn top_k(call: &Call<'_>, best: &mut [f32]) -> Result<(), Error> {
     let params: TopKParams = call.params()?;
     let candidates = call.f32s(0)?;

@@ -114,7 +114,7 @@ fn pool_text<'x>(mode: u32, span: [usize; 4], row: impl Fn(usize) -> &'x [f32], 
     }
 }
 
-/// Selects the experts of each token with the largest weights, and computes these weights.
+/// Selects for each token the experts with the largest weights, and computes these weights.
 pub(super) fn route(call: &Call<'_>, choices: &mut [f32]) -> Result<(), Error> {
     let params: RouteParams = call.params()?;
     let (x, w, storage) = (call.f32s(0)?, call.words(1)?, call.weights());
@@ -161,7 +161,8 @@ fn choose(logits: &[f32], top: usize, choices: &mut [f32]) {
     }
 }
 
-/// Sorts rows by expert. The rows of each expert start at a tile boundary, and are padded to whole tiles with row −1.
+/// Sorts rows by expert. The rows of each expert start at a tile boundary. The row number −1 pads the last tile of each
+/// expert.
 pub(super) fn group_rows(call: &Call<'_>, order: &mut [f32]) -> Result<(), Error> {
     let params: GroupRowsParams = call.params()?;
     let choices = call.f32s(0)?;

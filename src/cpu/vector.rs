@@ -94,7 +94,8 @@ pub(super) fn sum<I: Isa>(isa: I, x: &[f32], f: impl Fn(I::F32) -> I::F32) -> f3
 }
 
 /// Returns a sum with one term for each pair of values. The order of additions depends only on the slices' length. Both
-/// slices have the same length, and the term of two zeros must be zero.
+/// slices have the same length, and the term of two zeros must be zero, because the last SIMD vector is padded with
+/// zeros.
 #[inline(always)]
 pub(super) fn sum_pairs<I: Isa>(
     isa: I,
@@ -116,7 +117,7 @@ pub(super) fn sum_pairs<I: Isa>(
     ops.sum(sum)
 }
 
-/// Is true if every value is finite.
+/// Returns true if every value is finite.
 #[inline(always)]
 pub(super) fn is_finite<I: Isa>(isa: I, x: &[f32]) -> bool {
     let ops = isa.f32();
@@ -182,7 +183,7 @@ mod tests {
                     |y, a| ops.sub(y, a),
                 );
                 assert!(y.iter().zip(&a).all(|(y, a)| *y == a * a - a), "{length}");
-                // In this test f(0) is 1, so padding of the last vector that entered the sum would change it.
+                // f(0) is 1 here, so the sum would be wrong if it included the padding of the last vector.
                 let ones = sum(
                     isa,
                     &a,

@@ -8,7 +8,8 @@ use crate::dtype::Storage;
 /// Reads as many values as `out` holds, starting at value `first`.
 ///
 /// # Panics
-/// Panics if there are fewer values. The host has checked the row numbers and tokens against the sizes of their tables.
+/// Panics if there are fewer values. This does not happen, because row numbers and tokens are checked against the sizes
+/// of their tables before a kernel runs.
 pub(super) fn widen_row(storage: Storage, words: &[u32], first: usize, out: &mut [f32]) {
     let range = first..first + out.len();
     match storage {

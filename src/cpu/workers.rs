@@ -38,12 +38,13 @@ impl Workers {
     }
 }
 
-/// Returns the number of threads that share the current work.
+/// Returns the number of threads among which a kernel can divide its work.
 pub(super) fn count() -> usize {
     rayon::current_num_threads()
 }
 
-/// Splits `y` into chunks of `length` values, and calls `work` with the index and the values of each, on all threads.
+/// Splits `y` into chunks of `length` values, and calls `work` with the index and the values of each chunk, on all
+/// threads.
 pub(super) fn chunks(y: &mut [f32], length: usize, work: impl Fn(usize, &mut [f32]) + Sync + Send) {
     use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSliceMut};
     let length = length.max(1);

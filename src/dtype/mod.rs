@@ -2,10 +2,10 @@
 //!
 //! `resolve` takes the caller's request, the checkpoint's dtype, the adapter's support for f16 and the facts of the
 //! architecture. `resolve` returns a [`Precision`], and is a pure function. No other code reads a dtype from a config,
-//! or asks the adapter about f16.
+//! or checks whether the adapter supports f16.
 //!
 //! Products and sums are always f32; f16 and bf16 are storage types. Matrices and embedding tables have the storage
-//! type of weights. Biases and norm weights, which are a thousandth of the bytes, stay f32.
+//! type of weights. Biases and norm weights stay f32, because they are about a thousandth of a model's bytes.
 
 mod precision;
 mod resolve;
@@ -189,7 +189,8 @@ impl CheckpointDtype {
     /// tensor, or else float32. `first_tensor` is the safetensors dtype and the name of that tensor.
     ///
     /// Null and unknown names count as missing. If `dtype` and `torch_dtype` differ, `dtype` takes precedence. A
-    /// float64 checkpoint is computed in f32. Each of these last two cases adds a [`Reason`].
+    /// float64 checkpoint is computed in f32. A [`Reason`] is added if the two fields differ, and if the checkpoint is
+    /// float64.
     pub fn find<'a>(
         config: impl Fn(&str) -> Option<&'a serde_json::Value>,
         first_tensor: Option<(&str, &str)>,
@@ -269,7 +270,8 @@ pub enum HalfFallback {
     F32,
     /// Keeps 16 bits, with pairs of values packed in `u32`.
     Packed,
-    /// Returns an error at load, so that f32 is never measured as if it were f16.
+    /// Returns an error at load. With this choice, a benchmark of f16 fails on such an adapter and does not measure
+    /// f32.
     Error,
 }
 

@@ -82,11 +82,13 @@ pub struct Precision {
     pub weights: Storage,
     /// The storage type of activations between kernels.
     pub activations: Storage,
-    /// The bytes of all weights on the adapter and of tables on the host. The number is 0 before the model is loaded.
+    /// The total size in bytes of the weights on the adapter and the tables on the host. The number is 0 before the
+    /// model is loaded.
     pub weight_bytes: u64,
     /// The reasons why the choice differs from the request.
     pub reasons: Vec<Reason>,
-    /// The result of `vectile verify` on the model, if there is one and f16 was considered.
+    /// The stored result of `vectile verify` on the model; `None` if there is no result, or if the choice does not
+    /// depend on f16.
     pub measured: Option<F16Verdict>,
 }
 

@@ -21,8 +21,8 @@ use crate::error::Error;
 /// | bfloat16 | any | PackedBf16 | PackedBf16 |
 ///
 /// The half fallback is F32 (widened exactly), PackedF16 or an error, as the caller chooses. If the architecture's
-/// activations are unsafe in f16, F16 applies only to the weights. An explicit choice of activations overrides this:
-/// f16 activations are F16 in column A, and PackedF16 otherwise.
+/// activations are unsafe in f16, F16 applies only to the weights. If the caller chooses f16 activations, they are F16
+/// in column A and PackedF16 otherwise, whatever the architecture. If the caller chooses f32 activations, they are F32.
 ///
 /// On the CPU, weights have the storage type in column A, and activations are always F32. On the CPU, the half fallback
 /// matters only if it is an error.
@@ -138,8 +138,8 @@ pub fn resolve(
     })
 }
 
-/// Is true if the result of [`resolve`] can depend on the adapter's f16, or on a measurement of the model. If it is
-/// false, the caller need not determine either of them.
+/// Returns true if the result of [`resolve`] can depend on the adapter's support for f16, or on a measurement of the
+/// model. Otherwise, the caller of [`resolve`] need not determine either of them.
 pub fn needs_f16(options: DtypeOptions, checkpoint: &CheckpointDtype) -> bool {
     wanted(options.dtype, checkpoint) == FloatDtype::Float16
         || options.activations == Some(ActivationsRequest::F16)

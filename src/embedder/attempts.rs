@@ -28,8 +28,8 @@ impl Attempts {
     /// Moves on to the next adapter after an attempt failed with `error`, and logs a warning.
     ///
     /// # Errors
-    /// Returns `error` itself if the device did not cause it, if the caller named the adapter, or if no adapter is
-    /// left.
+    /// Returns `error` itself if the device did not cause it, if the caller named the adapter, or if no further adapter
+    /// exists.
     pub async fn give_way(&mut self, error: Error) -> Result<(), Error> {
         if !error.is_device_fault() {
             return Err(error);

@@ -18,8 +18,8 @@ use crate::selftest::{
     cooperative_fault, matrix_tiles_are_bit_identical, variants_are_bit_identical,
 };
 
-/// The settings for opening a device, also after it was lost, and the test results that decide which kernels run on the
-/// device.
+/// The settings with which a device is opened, and opened again after a loss. The setup also holds the test results
+/// that decide which kernels run on the device.
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceSetup {
     pub adapter: AdapterChoice,
@@ -29,14 +29,14 @@ pub(crate) struct DeviceSetup {
     pub max_binding_bytes: Option<u64>,
     /// The maximum number of bytes of memory that the model may use.
     pub max_memory: Option<u64>,
-    /// If true, a software adapter also runs the kernels for GPUs instead of its own.
+    /// If true, a software adapter runs the kernels for GPUs, instead of the kernels for software adapters.
     pub gpu_kernels: bool,
     /// The directory in which compiled pipelines are cached.
     pub cache_dir: Option<PathBuf>,
     /// The result of the self-test of cooperative matrices.
     pub matrices: CooperativeMatrices,
-    /// False if matmul variants that should be bit-identical differ on this device. In that case the row count must not
-    /// select the variant.
+    /// False if matmul variants that should be bit-identical give different results on this device. The number of rows
+    /// must then not select the variant.
     pub by_rows: bool,
     /// The results of `vectile tune` on the device.
     pub tuned: Option<Arc<Tuned>>,
@@ -63,7 +63,7 @@ pub(crate) enum CooperativeMatrices {
 }
 
 impl DeviceSetup {
-    /// Returns a setup for the adapter with all its features, before any test has run.
+    /// Returns a setup that disables no feature of the adapter and holds no test results.
     pub fn new(adapter: AdapterChoice) -> Self {
         DeviceSetup {
             adapter,
@@ -175,7 +175,7 @@ impl DeviceSetup {
         Ok(())
     }
 
-    /// Returns a description, for reports, of the kernels of `plan` at this precision.
+    /// Returns a description, for reports, of the kernels that a model of this precision runs under `plan`.
     pub fn kernel_choice(
         &self,
         executor: &Executor,
@@ -224,8 +224,8 @@ pub struct KernelChoice {
     pub family: String,
     /// The kernels that compute linear layers, in words.
     pub matmul: String,
-    /// The reason why the fastest variants are not used: a GPU runs f16 without cooperative matrices, or only one tile
-    /// size is used. `None` if they are used.
+    /// The reason why the fastest variants are not used; `None` if they are used. For example, a GPU runs f16 without
+    /// cooperative matrices, or the matmul uses only one tile size.
     pub because: Option<String>,
 }
 

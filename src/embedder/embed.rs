@@ -17,8 +17,8 @@ use crate::similarity::{Similarities, SimilarityFunction};
 
 /// Turns texts into vectors on a GPU. The vectors are the same as those of sentence-transformers' `encode`.
 ///
-/// [`Embedder::builder`] makes an embedder. An embedder has one device. Concurrent calls share the device by turns, one
-/// batch at a time.
+/// [`Embedder::builder`] makes an embedder. An embedder has one device. Concurrent calls take turns on the device. In
+/// each turn, one batch runs.
 #[derive(Debug)]
 pub struct Embedder {
     runner: Runner,
@@ -270,7 +270,7 @@ impl Embedder {
     /// Returns [`Error::Option`] for an unknown prompt or an impossible dimension. Returns [`Error::TooLong`] for a
     /// text that is too long, if the options forbid truncation. Returns [`Error::NonFinite`] if a vector contains an
     /// infinity or NaN even when computed in f32. Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`] if the GPU
-    /// runs out of memory or is lost. After an error, no vector is returned.
+    /// runs out of memory or is lost. If one text has an error, the call returns no vectors of the other texts either.
     pub async fn embed_with<T: AsRef<str>>(
         &self,
         texts: &[T],
@@ -396,8 +396,8 @@ impl Embedder {
         self.runner.prepare_ids(texts, options)
     }
 
-    /// Returns the number of values that a vector has under `options`: `truncate_dim`, or the model's own `truncate_dim`,
-    /// or the full width ([`dimension`](Self::dimension)).
+    /// Returns the number of values that a vector has under `options`: `truncate_dim`, or the model's own
+    /// `truncate_dim`, or the full width ([`dimension`](Self::dimension)).
     ///
     /// # Errors
     /// Returns [`Error::Option`] for a `truncate_dim` of 0 or above the full width.

@@ -40,8 +40,8 @@ pub struct MemoryEstimate {
 }
 
 impl MemoryEstimate {
-    /// Returns the maximum number of bytes that are in use at once. No batch runs while weights load, so only the
-    /// larger of `loading` and `batch` counts.
+    /// Returns the maximum number of bytes that are in use at the same time. No batch runs while weights load, so only
+    /// the larger of `loading` and `batch` counts.
     pub fn peak(&self) -> u64 {
         self.weights + self.host_tables + self.loading.max(self.batch)
     }
@@ -121,8 +121,8 @@ pub(super) struct TokenBudget {
 }
 
 impl TokenBudget {
-    /// Returns the caller's budget, or else the default for this class of adapter. Either budget is lowered until an
-    /// activation with `widest` values per token fits one binding.
+    /// Returns the caller's budget, or else the default for this class of adapter. In both cases, the budget is lowered
+    /// until an activation tensor of a full batch, with `widest` values per token, fits one binding.
     pub fn choose(asked: Option<usize>, adapter: &AdapterSummary, widest: usize) -> Self {
         let default = if adapter.is_software() { 2048 } else { 16384 };
         let bytes = adapter.max_binding_bytes.min(adapter.max_buffer_bytes).min(i32::MAX as u64);
@@ -132,7 +132,7 @@ impl TokenBudget {
     }
 }
 
-/// Returns the maximum number of texts in a batch whose rows fit one binding and `MAX_ROW_BYTES`.
+/// Returns the maximum number of texts in a batch. Their rows together must fit one binding and `MAX_ROW_BYTES`.
 pub(super) fn max_batch_texts(dimension: usize, adapter: &AdapterSummary) -> usize {
     let row = (dimension.next_multiple_of(4) * 4) as u64;
     let bytes = adapter.max_binding_bytes.min(MAX_ROW_BYTES);
@@ -215,8 +215,8 @@ pub(super) fn one_token_graph(
     Ok(assembly.graph(plan, precision, &PackedBatch::uniform(1, 1)).graph)
 }
 
-/// Returns a batch of one short query, and a batch of one longer text. Batches with few rows and batches with many rows
-/// can need different kernel variants.
+/// Returns two batches of one text each: first a short query, then a longer text. Batches with few rows and batches
+/// with many rows can need different kernel variants.
 fn singles(model: &Model, tokens: usize) -> [PackedBatch; 2] {
     let longest = model.tokenizer.limit().unwrap_or(512).clamp(1, tokens);
     [12, 128].map(|length| PackedBatch::uniform(length.min(longest), 1))

@@ -11,8 +11,8 @@ use crate::models::{Head, Step, Transformer};
 use crate::tokenize::{Tokenizer, Tokens};
 use crate::weights::{WeightFiles, digest_source, hex};
 
-/// The number of columns in a block of the vocabulary. The logits of one block, for all tokens of a batch, are in
-/// memory at once. A block is no wider than the intermediate layer of a base model, such as bert-base.
+/// The number of columns in a block of the vocabulary. Memory holds the logits of one block at a time, for all tokens
+/// of a batch. A block has fewer columns than the intermediate layer of a base model, such as bert-base (3072).
 pub(super) const VOCABULARY_BLOCK: usize = 2048;
 
 /// The parts of a model that are on the host.
@@ -27,7 +27,7 @@ pub(super) struct Model {
     /// The head that is stored with the transformer's checkpoint; `None` if the kind of model uses no such head.
     pub head: Option<Head>,
     pub tokenizer: Tokenizer,
-    /// The number of values in an output row as the device computes it.
+    /// The number of values in an output row of the device, before the host truncates the row.
     pub dimension: usize,
     /// False if pooling leaves out the prompt's tokens.
     pub include_prompt: bool,
@@ -37,8 +37,8 @@ pub(super) struct Model {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModuleSummary {
     /// The kind of module: `Transformer`, `StaticEmbedding`, `model2vec`, `Pooling`, `Dense`, `LayerNorm` or
-    /// `Normalize`. A step of a head may also be `Vocabulary` or `LogitScore`. A step on the host is `Activation`,
-    /// `Weights`, `Queries` or `Documents`.
+    /// `Normalize`. A step of a head may also be `Vocabulary` or `LogitScore`. The steps on the host are `Activation`
+    /// (of rerankers), `Weights` (of sparse encoders), and `Queries` and `Documents` (of multi-vector encoders).
     pub kind: String,
     /// The module's settings, in words, such as `384 → 768, tanh`.
     pub settings: String,

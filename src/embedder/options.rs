@@ -76,18 +76,18 @@ pub struct EmbedOptions {
     pub prompt: Option<String>,
     /// The role of the texts, which selects the prompt if neither `prompt_name` nor `prompt` is set. The prompt for
     /// queries is `query`. For documents it is the first of `document`, `passage` and `corpus` that the model has.
-    /// Every model has `query` and `document`, which are empty unless its files set them.
+    /// Every model has prompts named `query` and `document`, which are empty unless the model's files set them.
     pub task: Option<EmbedTask>,
     /// Truncates vectors to this number of values, after the model's own normalization. If the option is `None`, the
     /// `truncate_dim` of the model's files applies, if they set one.
     pub truncate_dim: Option<usize>,
-    /// Scales vectors to length one, after truncation. If the model itself normalizes its vectors, only truncated
-    /// vectors are scaled again.
+    /// Scales vectors to length one, after truncation. If the model itself normalizes its vectors, a vector is scaled
+    /// again only if it was truncated.
     pub normalize: bool,
     /// Truncates texts to this number of tokens instead of the model's own maximum, special tokens and prompt included.
     /// The number cannot exceed the number of positions that the model has. A multi-vector encoder refuses this option,
-    /// because its files set the lengths of queries and documents. If a sparse encoder looks up queries in a table, the
-    /// table's own maximum applies to queries.
+    /// because its files set one maximum length for queries and another for documents. If a sparse encoder looks up
+    /// queries in a table, the table's own maximum applies to queries.
     pub max_seq_length: Option<usize>,
     /// The treatment of texts that are too long.
     pub on_too_long: OnTooLong,

@@ -28,8 +28,8 @@ pub(super) struct Role {
     pub left_out: HashSet<u32>,
 }
 
-/// Checks the treatment of queries and documents. Returns an error if no query or no document could run with these
-/// settings.
+/// Checks the treatment of queries and documents. Returns an error if these settings let no query run, or let no
+/// document run.
 pub(super) fn check(model: &Model) -> Result<(), Error> {
     match model.config.kind {
         KindConfig::MultiVector(_) => QueryDocument::read(model).map(|_| ()),
@@ -75,7 +75,8 @@ impl QueryDocument {
     }
 }
 
-/// Returns the padding of queries. Fails if the transformer cannot run the padding tokens at their positions.
+/// Returns the padding of queries. Returns an error if the model cannot use the padding, for example if padded queries
+/// exceed the model's maximum length.
 fn query_padding(model: &Model) -> Result<Option<QueryPadding>, Error> {
     let KindConfig::MultiVector(multi) = &model.config.kind else { return Ok(None) };
     let Some(expansion) = &multi.expansion else { return Ok(None) };

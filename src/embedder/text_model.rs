@@ -52,7 +52,7 @@ pub trait TextModel: Sized + Send + Sync {
     /// the order of the inputs. If an input has an error, the error takes the place of its result, and other inputs are
     /// not affected. Such an error may come before the results of earlier inputs.
     ///
-    /// Inputs are tokenized in groups of about a batch, while the device runs earlier batches.
+    /// Inputs are tokenized in groups, each about as large as a batch, while the device runs earlier batches.
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -83,8 +83,8 @@ pub trait TextModel: Sized + Send + Sync {
         encode_each(self, inputs, options, take)
     }
 
-    /// Tokenizes inputs on the host, without the device. Any thread may call this method. `first` is the index of the
-    /// first input in the caller's list, for error messages.
+    /// Tokenizes inputs on the host, without the device. Any thread may call this method. `first` is the index of
+    /// `inputs[0]` in the caller's list, for error messages.
     ///
     /// # Errors
     /// Returns errors about the options.
@@ -130,8 +130,8 @@ pub trait TextModel: Sized + Send + Sync {
     /// `None` if there is no limit.
     fn max_tokens(&self, options: &Self::Options) -> Option<usize>;
 
-    /// Returns the maximum size, in bytes, of the row that the device computes for one input. The host may truncate the row
-    /// later, or convert it to fewer bits.
+    /// Returns the maximum size, in bytes, of the row that the device computes for one input. The host may truncate the
+    /// row later, or convert it to fewer bits.
     #[doc(hidden)]
     fn row_bytes(&self, options: &Self::Options) -> usize;
 
@@ -252,7 +252,8 @@ struct Portions<'a, T> {
 }
 
 impl<'a, T> Portions<'a, T> {
-    /// Returns portions of about `batch_tokens` tokens each. The size is an estimate from four bytes per token.
+    /// Returns portions of about `batch_tokens` tokens each. The number of tokens is estimated: four bytes of an input
+    /// count as one token.
     fn new(inputs: &'a [T], batch_tokens: usize) -> Self {
         Portions { inputs, done: 0, bytes: batch_tokens.saturating_mul(4) }
     }

@@ -127,8 +127,8 @@ fn hub_cache_repository(directory: &Path) -> Option<PathBuf> {
     })
 }
 
-/// Returns true if the path lies in a store where a tool keeps model files and links to them. The stores are the Hub's
-/// cache (`local_dir` of huggingface_hub before 0.23), git-annex, DVC and Nix.
+/// Returns true if the path lies in a store where a tool keeps model files and links to them. The stores are git-annex,
+/// DVC, Nix and the Hub's cache. Before version 0.23, huggingface_hub filled a `local_dir` with links to that cache.
 fn in_store(real: &Path) -> bool {
     let names: Vec<&str> = real.iter().filter_map(OsStr::to_str).collect();
     names.windows(3).any(|names| match names {

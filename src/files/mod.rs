@@ -48,7 +48,7 @@ enum Backing {
     Sources(Arc<BTreeMap<String, Arc<dyn ReadAt>>>),
 }
 
-/// Prints only the names of files that are not in a directory, because their contents would be too long.
+/// For files that the caller provides, prints the names only, because the contents would be too long.
 impl std::fmt::Debug for Backing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -146,7 +146,7 @@ pub struct AdapterSummary {
     pub cooperative_matrix: Option<u32>,
     /// The maximum size of a buffer in bytes.
     pub max_buffer_bytes: u64,
-    /// The maximum size of a binding in bytes: the part of a buffer that a shader can access.
+    /// The maximum size in bytes of a binding, which is the part of a buffer that a shader can access.
     pub max_binding_bytes: u64,
     /// The maximum workgroup memory in bytes.
     pub workgroup_memory_bytes: u32,
@@ -224,8 +224,8 @@ impl fmt::Display for AdapterSummary {
 }
 
 /// Returns the size of the largest cooperative matrices that our kernels can use. These matrices have f16 factors, f32
-/// sums, and equal width, height and depth, since WGSL has no others. The feature flag does not tell sizes and types,
-/// so this function searches the adapter's list of configurations.
+/// sums, and equal width, height and depth, since WGSL has no others. The feature flag does not say which sizes and
+/// types the adapter supports, so this function searches the adapter's list of configurations.
 fn cooperative_side(adapter: &wgpu::Adapter) -> Option<u32> {
     let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
         | wgpu::Features::SHADER_F16
@@ -257,8 +257,8 @@ fn instance(backends: wgpu::Backends, noop: Option<wgpu::NoopBackendOptions>) ->
     wgpu::Instance::new(descriptor)
 }
 
-/// Returns the rank of an adapter; the lowest rank comes first. The order is: discrete, integrated, virtual, other,
-/// software. Within a class, native APIs come before GL.
+/// Returns the rank of an adapter in the list; the adapter with the lowest rank comes first. The order is: discrete,
+/// integrated, virtual, other, software. Within a class, native APIs come before GL.
 fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     let device = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => 0,

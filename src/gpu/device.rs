@@ -36,8 +36,9 @@ pub struct CooperativeMatrices {
     /// The number of invocations in a workgroup that multiplies the matrices: four times the adapter's largest subgroup
     /// size.
     pub invocations: u32,
-    /// The number of elements in a cell of four values in workgroup memory. Kernels load a matrix through a pointer to
-    /// an element. The number is 4 on Metal, where such a pointer must point to a scalar, and 1 on other backends.
+    /// The number of array elements that hold a cell (four values) in workgroup memory. Kernels load a matrix through a
+    /// pointer to an element. On Metal, such a pointer must point to a scalar, so a cell has 4 elements. On other
+    /// backends, a cell is one element.
     pub elements: u32,
 }
 
@@ -57,7 +58,7 @@ impl CooperativeMatrices {
 }
 
 /// The maximum number of bytes of workgroup memory that a kernel with cooperative matrices uses. An adapter with less
-/// runs the kernels without cooperative matrices.
+/// workgroup memory runs the kernels without cooperative matrices.
 pub const MATRIX_MEMORY: u32 = 32768;
 
 /// The number of cells (four f16 values each) that pad each row in the workgroup memory of a kernel with cooperative
@@ -179,8 +180,8 @@ impl Gpu {
     }
 
     /// Returns the maximum number of floating point operations in a dispatch. Larger dispatches are split, so that the
-    /// operating system's watchdog does not stop them. A dispatch takes about 50 ms at the slowest assumed rate: 5
-    /// GFLOP/s in software, 400 GFLOP/s on a GPU.
+    /// operating system's watchdog does not stop them. At the slowest assumed rate, the longest dispatch takes 50 ms on
+    /// a GPU (400 GFLOP/s), and 0.4 s in software (5 GFLOP/s).
     pub(crate) fn max_dispatch_flops(&self) -> u64 {
         if self.adapter.is_software() { 2_000_000_000 } else { 20_000_000_000 }
     }
@@ -197,8 +198,8 @@ impl Gpu {
         fits.then_some(CooperativeMatrices { side, invocations, elements })
     }
 
-    /// Returns the fault that was reported since the last check, if any, as an error. `what` and `bytes` describe the
-    /// current action in the error.
+    /// Returns the fault that was reported since the last check, if any, as an error. The error describes the action
+    /// that failed by `what` and `bytes`.
     pub(crate) fn check(&self, what: &str, bytes: u64) -> Result<(), Error> {
         let mut faults = lock(&self.faults);
         if let Some(problem) = faults.lost.clone() {
@@ -228,7 +229,8 @@ impl Gpu {
 
     /// Returns the error for a kernel that the driver does not compile. `problem` is the driver's message.
     fn does_not_compile(&self, kernel: &str, problem: &str) -> Error {
-        // wgpu spreads the causes of an error over indented lines.
+        // wgpu writes the causes of an error on indented lines, so line breaks and indents are replaced by single
+        // spaces.
         let problem = problem.split_whitespace().collect::<Vec<_>>().join(" ");
         let problem = crate::error::plain(format!("kernel {kernel} does not compile: {problem}"));
         Error::DeviceFault {

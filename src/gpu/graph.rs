@@ -1,7 +1,8 @@
 //! A forward pass as plain data: numbered tensors and an ordered list of dispatches.
 //!
 //! The executor runs a graph. An analysis of its tensors' lifetimes decides which tensors share a buffer. A no-op
-//! device dry-runs it, and `vectile inspect` prints it. A graph contains no GPU object.
+//! device accepts a graph without computing anything, and `vectile inspect` prints the graph. A graph contains no GPU
+//! object.
 
 use super::kernel::{Access, Kernel};
 use super::shader::ShaderVariant;

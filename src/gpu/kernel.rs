@@ -23,11 +23,11 @@ pub struct Field {
 /// The descriptor of a compute kernel.
 #[derive(Debug)]
 pub struct Kernel {
-    /// The name of the kernel's WGSL file, entry point, test and labels.
+    /// The kernel's name, which is also the name of its WGSL file, entry point, test and labels.
     pub name: &'static str,
     /// The kernel's WGSL source with unresolved imports.
     pub source: &'static str,
-    /// The storage buffers of bind group 0, in order. The parameters follow as a uniform.
+    /// The storage buffers of bind group 0, in order. The parameters follow, as a uniform buffer.
     pub bindings: &'static [Access],
     /// The fields of the parameters.
     pub params: &'static [Field],
@@ -54,7 +54,7 @@ pub struct Setting {
     pub values: &'static [u32],
 }
 
-/// Kernels are compared by name.
+/// Two kernels are equal if their names are equal.
 impl PartialEq for Kernel {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name

@@ -98,7 +98,7 @@ impl Pipelines {
         self.compiler.cache = self.file.as_ref().map(|file| file.cache().clone());
     }
 
-    /// Writes the pipelines to the cache file, if any were made since it was last written.
+    /// Writes the pipelines to the cache file, if any were made since the file was last written.
     pub fn save(&mut self) {
         if let Some(file) = self.file.as_mut().filter(|_| self.unsaved) {
             file.save();
@@ -152,8 +152,8 @@ impl Pipelines {
         keys
     }
 
-    /// Makes the pipelines of a list that do not exist yet, on all threads of the machine. A browser has one thread for
-    /// them.
+    /// Makes the pipelines of a list that do not exist yet, on all threads of the machine. In a browser, one thread
+    /// makes all of them.
     pub async fn make(&mut self, gpu: &Gpu, keys: Vec<PipelineKey>) -> Result<(), Error> {
         let missing = self.missing(keys);
         let made = self.compiler.all(&missing).await;
@@ -168,7 +168,7 @@ impl Pipelines {
 
 impl Compiler {
     /// Makes pipelines on other threads while this thread runs `here`. In a browser, only one thread can use a device,
-    /// so this function makes no pipeline there, and [`Compiler::ahead`] does.
+    /// so this function makes no pipeline there. [`Compiler::ahead`] can make them later.
     pub fn beside<B>(&self, keys: &[PipelineKey], here: impl FnOnce() -> B) -> (Option<Ahead>, B) {
         #[cfg(not(target_arch = "wasm32"))]
         if !keys.is_empty() {
@@ -185,8 +185,8 @@ impl Compiler {
         Ahead(made.filter_map(|(key, made)| Some((key, made.ok()?.ok()?))).collect())
     }
 
-    /// Makes pipelines on all threads of the machine, each with the driver's error about it. In a browser, this thread
-    /// requests all of them and then waits for them.
+    /// Makes pipelines on all threads of the machine. Returns each pipeline, or the driver's error about it. In a
+    /// browser, this thread requests all of them and then waits for them.
     async fn all(&self, keys: &[PipelineKey]) -> Vec<Result<Made, Error>> {
         #[cfg(not(target_arch = "wasm32"))]
         let made = crate::threads::each(keys, keys.len(), |key| {
@@ -204,8 +204,8 @@ impl Compiler {
         made
     }
 
-    /// Requests one pipeline, and returns the pipeline or the driver's error about it. Pipelines that are made at the
-    /// same time do not get the errors of other pipelines.
+    /// Requests one pipeline, and returns the pipeline or the driver's error about it. Errors about other pipelines
+    /// that are made at the same time are not returned.
     fn compile_alone(&self, key: &PipelineKey) -> impl Future<Output = Result<Made, Error>> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
         // An error scope catches only the errors of its own thread, until it is popped.

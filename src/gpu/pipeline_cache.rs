@@ -21,7 +21,7 @@ pub(super) struct PipelineFile {
 
 impl PipelineFile {
     /// Opens the cache file of this device in `directory`. Returns `None` if the driver does not return compiled
-    /// pipelines. A file that is truncated, has other content or belongs to another driver counts as empty.
+    /// pipelines. A file that is truncated or altered, or that belongs to another driver, counts as empty.
     pub fn open(gpu: &Gpu, directory: &Path) -> Option<Self> {
         if !gpu.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;

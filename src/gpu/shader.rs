@@ -9,9 +9,10 @@
 //! | `#import elements` | the file for cells of `ELEMENTS` elements in workgroup memory |
 //! | `#import NAME` | `shaders/shared/NAME.wgsl` |
 //!
-//! The sources have no conditionals. A line `const NAME: u32 = …;` is rewritten if the variant has a value for NAME,
-//! since the sizes of register arrays must be constants in the WGSL source. Loops with an `// unrolled` directive are
-//! unrolled: see `unroll.rs`. `shaders/README.md` has the rules for authors of shaders.
+//! The sources have no conditionals. A line `const NAME: u32 = …;` is rewritten if the variant has a value for NAME. An
+//! `override` cannot replace these lines, since the size of a register array must be a constant of the WGSL source.
+//! Loops with an `// unrolled` directive are unrolled: see `unroll.rs`. `shaders/README.md` has the rules for authors
+//! of shaders.
 
 use sha2::{Digest, Sha256};
 
@@ -21,7 +22,7 @@ use crate::dtype::Storage;
 /// How the lanes (invocations) of a kernel share intermediate results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lanes {
-    /// Lanes share results through workgroup memory and barriers, or not at all.
+    /// Lanes share results through workgroup memory and barriers. In some kernels, lanes share no results.
     Alone,
     /// Lanes share results by subgroup operations. The field is the minimum size of a subgroup.
     Subgroup(u32),
@@ -191,7 +192,7 @@ fn resolve(source: &str, variant: &ShaderVariant) -> Result<Resolved, String> {
     Ok(Resolved { text: unroll(&text)?, subgroups })
 }
 
-/// Returns the variant's constants, with SHARE added if the variant uses subgroups.
+/// Returns the variant's constants, and also the constant SHARE if the variant uses subgroups.
 fn constants_of(variant: &ShaderVariant) -> Vec<(&'static str, u32)> {
     let mut constants = variant.constants.clone();
     if let Lanes::Subgroup(size) = variant.lanes {

@@ -27,8 +27,8 @@ pub enum Phase {
     ReadBack,
 }
 
-/// The extent of a measurement. Reading the host's clock costs next to nothing. To measure GPU time, each dispatch
-/// needs its own compute pass, which is slower on some drivers.
+/// The detail of a measurement: only phases on the host, or also each dispatch. Reading the host's clock costs next to
+/// nothing. If GPU time is measured, each dispatch has its own compute pass, which is slower on some drivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
     /// Measures only the phases on the host.
@@ -57,7 +57,8 @@ pub struct DispatchTime {
 }
 
 /// The sizes in bytes of a dispatch's first binding and of the tensor that the dispatch wrote. Both sizes are 0 for
-/// dispatches before and after the transformer's layers, where a row does not stand for a token.
+/// dispatches outside of the transformer's layers: a row does not stand for a token there, so reports cannot derive a
+/// width per token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DispatchSizes {
     /// The size of the first binding in bytes.
@@ -69,7 +70,7 @@ pub struct DispatchSizes {
 /// All measurements since measuring was enabled.
 #[derive(Debug, Clone)]
 pub struct Trace {
-    /// The extent of the measurement.
+    /// The detail of the measurement: only phases on the host, or also each dispatch.
     pub measure: Measure,
     /// The number of measured batches.
     pub batches: usize,
@@ -79,7 +80,7 @@ pub struct Trace {
     /// The GPU time in nanoseconds, summed over all submits. The time of a submit runs from the start of its first
     /// dispatch to the end of its last dispatch.
     pub gpu_ns: u64,
-    /// The bytes of activations of the batch that needed most of them.
+    /// The bytes of activations in the measured batch with the largest activations.
     pub peak_activation_bytes: u64,
 }
 
@@ -204,8 +205,8 @@ impl Stamps {
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.readback, 0, self.bytes);
     }
 
-    /// Adds the times that the GPU wrote to a trace. `period` is the length of a tick in nanoseconds, and
-    /// `weight_bytes` returns the size of a weight in bytes.
+    /// Adds the times that the GPU wrote to a trace. `period` is the length of a tick of the GPU's clock in
+    /// nanoseconds, and `weight_bytes` returns the size of a weight in bytes.
     pub fn read(
         &self,
         trace: &mut Trace,
@@ -232,9 +233,9 @@ impl Stamps {
     }
 }
 
-/// Returns the bytes of a dispatch's bindings, each binding counted once. If several dispatches write pieces of a
-/// tensor, each of them counts its share. A weight with few operations for its size is assumed to be a lookup table,
-/// and counts as many bytes as the dispatch writes.
+/// Returns the bytes of a dispatch's bindings, each binding counted once. If several dispatches write pieces of the
+/// same tensor, each dispatch counts an equal share of the tensor's bytes. A weight with few operations for its size is
+/// assumed to be a lookup table, and counts as many bytes as the dispatch writes.
 fn bytes_moved(graph: &Graph, dispatch: &Dispatch, weight_bytes: &impl Fn(usize) -> u64) -> u64 {
     let written = graph.written(dispatch);
     let pieces = graph.dispatches.iter().filter(|d| graph.written(d) == written).count().max(1);

@@ -187,8 +187,8 @@ impl Download<'_> {
     /// Downloads a large file into the `blobs` directory of the cache, from the byte at which an earlier attempt
     /// stopped.
     ///
-    /// Returns false for a file that the Hub stores in Xet. The Hub's client downloads such a file later, and
-    /// caches the chunks that have arrived.
+    /// Returns false for a file in Xet, the Hub's storage by chunks. The Hub's client downloads such a file later, and
+    /// caches each chunk that arrives.
     async fn resume(
         &self,
         file: &Listed,

@@ -78,8 +78,8 @@ pub(super) fn explain(revision: &str, error: &HFError) -> String {
     }
 }
 
-/// Returns the HTTP status that caused an error, or 0 if no status did. A listing fails with `HFError::Http`. A
-/// download fails with a different variant of `HFError` for each status.
+/// Returns the HTTP status that caused an error, or 0 if no status did. The request for the list of files fails with
+/// `HFError::Http`. A download fails with a different variant of `HFError` for each status.
 pub(super) fn status(error: &HFError) -> u16 {
     match error {
         HFError::Http { context } => context.status.as_u16(),

@@ -19,8 +19,8 @@ const SETTINGS: [&str; 12] = [
     "model.safetensors.index.json",
 ];
 
-/// Small vocabulary files that are downloaded only if `tokenizer.json` is missing. With these files, the error can name
-/// the tokenizer format that the model has instead.
+/// Small vocabulary files that are downloaded only if `tokenizer.json` is missing. Vectile cannot use these files, but
+/// with them the error about the missing file can name the model's tokenizer format.
 const VOCABULARIES: [&str; 2] = ["vocab.txt", "vocab.json"];
 
 /// A file that the Hub lists in the repository.
@@ -51,7 +51,8 @@ pub(super) fn settings_of(listing: &[Listed], directory: &str) -> Vec<Listed> {
     listing.iter().filter(wanted).cloned().collect()
 }
 
-/// Returns the weight files in a module's directory: a single file or all shards, and the separate files of heads.
+/// Returns the weight files in a module's directory: a single file or all shards, and the separate files of the layers
+/// that follow the transformer.
 pub(super) fn weights_of(listing: &[Listed], directory: &str) -> Vec<Listed> {
     let of = |test: &dyn Fn(&str) -> bool| -> Vec<Listed> {
         let wanted = |file: &&Listed| in_directory(&file.name, directory).is_some_and(test);

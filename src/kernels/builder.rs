@@ -56,9 +56,9 @@ impl Builder {
         }
     }
 
-    /// Assigns the tensors that are added after this call to a layer of the transformer, counted from 0. Reports name
-    /// this layer. A model calls this function at the start of each layer. Tensors of the modules after the transformer
-    /// belong to no layer, since the code that adds these modules resets the layer.
+    /// Assigns the tensors that are added after this call to a layer of the transformer, counted from 0. Reports show
+    /// this layer beside the tensors. A model calls this function at the start of each layer. Tensors of the modules
+    /// after the transformer belong to no layer, since the code that adds these modules resets the layer.
     pub fn layer(&mut self, layer: usize) {
         self.graph.layer = Some(layer);
     }
@@ -112,9 +112,9 @@ impl Builder {
     }
 }
 
-/// Returns the number of workgroups of 64 invocations for a kernel that computes each row with one subgroup, or with one
-/// workgroup if it uses no subgroups. The number suits the smallest subgroups of the adapter. Larger subgroups loop over
-/// several rows each.
+/// Returns the number of workgroups of 64 invocations for a kernel that works on rows. One subgroup computes a row, or
+/// one workgroup if the kernel uses no subgroups. The number is computed from the adapter's smallest subgroup size. If
+/// subgroups are larger, there are fewer of them, so each loops over several rows.
 pub(crate) fn row_workgroups(lanes: Lanes, rows: usize) -> u32 {
     let rows_a_workgroup = match lanes {
         Lanes::Subgroup(smallest) => 64 / smallest.clamp(1, 64),

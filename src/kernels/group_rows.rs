@@ -28,7 +28,8 @@ pub static GROUP_ROWS: Kernel = Kernel {
     settings: &[Setting { name: "EXPERTS", constant: true, values: &[2, 8, 32] }],
 };
 
-/// Rows sorted by expert. Row t · top + j belongs to token t and its choice j, counted from 0.
+/// Rows sorted by expert. Row t · top + j belongs to token t and the expert that is its choice j; t and j are counted
+/// from 0.
 #[derive(Debug, Clone, Copy)]
 pub struct Grouped {
     /// `[slots]` pairs (row, expert) in f32. A slot without a row has row −1.

@@ -26,7 +26,7 @@ pub static LOOKUP: Kernel = Kernel {
 /// Adds a lookup to the graph, and returns x, `[tokens, width]`: `x[t] = table[rows[t].0] + positions[rows[t].1] +
 /// types[rows[t].2]`.
 ///
-/// The caller must check that `rows` fits the sizes of the tables, since the GPU does not check this.
+/// The caller must check that every index in `rows` is a row of its table, since the GPU does not check this.
 pub fn lookup(
     builder: &mut Builder,
     rows: &[[u32; 4]],

@@ -206,7 +206,7 @@ pub fn group_rows(of_row: &[usize], experts: usize, tile: usize, slots: usize) -
 }
 
 /// Multiplies each row by the matrix of its expert, which `of_row` names. `w` is `[experts, columns, inner]`. Row r of
-/// y is computed from row r / share of x.
+/// the result is computed from row r / `share` of x, rounded down, so `share` successive rows have the same input.
 pub fn matmul_experts(
     x: &[f32],
     w: &[f32],
@@ -262,8 +262,9 @@ pub fn attend(
     })
 }
 
-/// Like [`attend`], but without a bias, and with `q · relative key + k · relative query` added to `q · k`. The relative
-/// `keys` and `queries` are `[rows, heads, head]`, and `row` returns the row for a distance, key − query.
+/// Like [`attend`], but with relative positions instead of a bias. `q · keys[row(d)] + k · queries[row(d)]` is added to
+/// `q · k`. `row(d)` is the row for the distance d: the key's position minus the query's position. `keys` and `queries`
+/// are `[rows, heads, head]`.
 pub fn attend_relative(
     [q, k, v]: [&[f32]; 3],
     texts: &[TextSpan],
@@ -286,7 +287,7 @@ pub fn attend_relative(
     })
 }
 
-/// Computes attention with `more(head, query, key)` added to each score.
+/// Computes attention, and adds the value of `more(head, query, key)` to each score.
 fn attend_with(
     [q, k, v]: [&[f32]; 3],
     texts: &[TextSpan],
@@ -383,9 +384,9 @@ pub fn similarity(
     queries.chunks(width).flat_map(of).collect()
 }
 
-/// Returns the `keep` best scores of each tile of `tile` scores, for each row of `count` scores. The result consists of
-/// pairs (score, column), the best pair of each tile first. Among equal scores, the lower column is better. If a tile
-/// has fewer than `keep` scores, its remaining pairs are (0, -1).
+/// Returns the `keep` best scores of each tile. A row has `count` scores, and is divided into tiles of `tile` scores.
+/// The result consists of pairs (score, column), the best pair of each tile first. Among equal scores, the lower column
+/// is better. If a tile has fewer than `keep` scores, its remaining pairs are (0, -1).
 pub fn top_k(scores: &[f32], count: usize, tile: usize, keep: usize) -> Vec<f64> {
     let mut best = Vec::new();
     for row in scores.chunks(count) {

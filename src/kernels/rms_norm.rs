@@ -1,8 +1,9 @@
 //! `rms_norm.wgsl`: root mean square normalisation.
 //!
-//! In a model that normalises before a block, the matmul adds the block's result to `x`, by its argument `residual`
-//! (see [`matmul`](super::matmul::matmul)). The next norm then reads the sum. In a model that ends a block with a norm
-//! (Gemma), the norm adds `x`, by its own argument `residual`.
+//! A model that ends a block with a norm (Gemma) passes the block's input as `residual`, and the norm adds it to the
+//! normalised values. A model that normalises before a block passes no `residual` here. In such a model, the matmul
+//! adds the block's input to the block's result (see [`matmul`](super::matmul::matmul)), and the next norm reads the
+//! sum.
 
 use crate::gpu::graph::{Dispatch, TensorId, TensorSource, Workgroups};
 use crate::gpu::kernel::{Access, Kernel, Setting};

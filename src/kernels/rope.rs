@@ -42,8 +42,9 @@ pub static ROPE: Kernel = Kernel {
     settings: &[],
 };
 
-/// The angles of a batch in one tensor. A pair (row, 0) for each token comes first, then the rows, `[positions, pairs]`
-/// of (cos, sin). f32 represents every row number of a batch exactly.
+/// The angles of a batch in one tensor. The tensor begins with a pair (row, 0) for each token. The rows of angles
+/// follow: `[positions, pairs]` of (cos, sin). Row numbers are stored as f32, which represents every row number of a
+/// batch exactly.
 #[derive(Debug, Clone, Copy)]
 pub struct Angles {
     /// The tensor with the pairs of all tokens, followed by the rows of angles.
@@ -96,14 +97,15 @@ pub struct Rope {
 #[derive(Debug, Clone, Copy)]
 pub struct HeadNorm {
     /// The weights `[2, head]`: first those of queries, then those of keys. Both rows are padded to a multiple of four
-    /// values, and are in the order of the heads' values.
+    /// values, and have the same order as the values of a head.
     pub weight: TensorId,
     /// The epsilon: a value that is added to the mean of the squares.
     pub eps: f32,
 }
 
-/// Returns the pairs (cos, sin), `[positions, pairs]`, for positions 0 to `positions` − 1. `frequencies` has the angle
-/// of one position for each pair. `factor` multiplies cosine and sine; it is the attention factor of yarn and longrope.
+/// Returns the pairs (cos, sin), `[positions, pairs]`, for positions 0 to `positions` − 1. For each pair, `frequencies`
+/// has the angle between two neighbouring positions. `factor` multiplies cosine and sine; it is the attention factor of
+/// yarn and longrope.
 ///
 /// As in transformers, the angle is a product in f32. At position 8000 the rounding error of the angle is 2e-4.
 pub fn angles(frequencies: &[f64], factor: f64, positions: usize) -> Vec<[f32; 2]> {
@@ -114,8 +116,8 @@ pub fn angles(frequencies: &[f64], factor: f64, positions: usize) -> Vec<[f32; 2
     (0..positions).flat_map(|p| frequencies.iter().map(move |f| at(p, *f))).collect()
 }
 
-/// Returns the index of value `i` of a head after the values of each pair are put side by side. Before that, the two
-/// values of a pair are `pairs` apart ("rotate half") among the first `2 · pairs` values.
+/// Returns the index that value `i` of a head gets when the two values of each pair are moved side by side. Before the
+/// move, the two values of a pair are `pairs` apart ("rotate half") among the first `2 · pairs` values.
 pub fn side_by_side(i: usize, pairs: usize) -> usize {
     match i {
         first if first < pairs => 2 * first,

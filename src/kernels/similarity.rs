@@ -28,7 +28,8 @@ pub static SIMILARITY: Kernel = Kernel {
     ],
 };
 
-/// The number of queries with which an invocation compares its row at once, if there are several queries.
+/// If there are several queries, an invocation compares its row with this number of queries while it reads the row
+/// once.
 const QUERIES_AT_ONCE: u32 = 4;
 
 /// Adds the scores of each row of `corpus` for each query to the graph, and returns them, `[queries, corpus rows]` in

@@ -2,9 +2,9 @@
 //!
 //! Measurements are matched by adapter, precision, token budget and length of text. Adapters are matched by name and
 //! backend. Adapters without a match are paired in the order in which the reports list them, so that machines with
-//! different GPUs can be compared. Rounds of different runs happen at different times. The spread of a ratio therefore
-//! covers every pair of a round of one run with a round of the other run. A difference within this spread is not
-//! significant.
+//! different GPUs can be compared. Rounds of different runs happen at different times, so no round of one run belongs
+//! to a round of another run. The spread of a ratio therefore covers all pairs of a round of one run and a round of the
+//! other run. A difference within this spread is not significant.
 
 use serde::Serialize;
 
@@ -50,8 +50,8 @@ pub struct Row {
 pub struct Value {
     /// The median of the rounds, or the value itself for a measurement without rounds.
     pub value: f64,
-    /// The factor by which this run is faster, or its value smaller, than the first run; `None` for the first run
-    /// itself.
+    /// The ratio between the values of this run and the first run; `None` for the first run itself and for measurements
+    /// of accuracy. A ratio above 1 means that this run is better: faster, or with a smaller value.
     pub ratio: Option<Ratio>,
     /// True if the value differs from the first run by more than the spread of the rounds; `None` if there is no
     /// spread.

@@ -42,7 +42,7 @@ pub struct Host {
     pub arch: String,
     /// The processor's name; `None` if the system does not report the name.
     pub cpu: Option<String>,
-    /// The number of threads that the processor can run at once.
+    /// The number of threads that the processor can run at the same time.
     pub threads: usize,
     /// True if the program was built without optimisations. The host times of such a build are not meaningful.
     pub debug_build: bool,
@@ -215,9 +215,10 @@ pub struct Cell {
     pub speedup: Ratio,
 }
 
-/// A ratio of the times of two series of rounds, or of other values. The median is over the ratios of times in the same
-/// round. The minimum and maximum are over the ratios of every round of one series to every round of the other series.
-/// These two values show how far another run may deviate.
+/// The median, minimum and maximum of a quantity over several rounds. For a speed-up, the quantity is the ratio of the
+/// times of two series of rounds. The median is over the ratios of times in the same round. The minimum and maximum are
+/// over the ratios of every round of one series to every round of the other series. These two values show how far
+/// another run may deviate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
     /// The median of the ratios of times in the same round.
@@ -306,13 +307,13 @@ pub struct KernelCase {
     pub used: bool,
     /// The number of dispatches in a run.
     pub dispatches: usize,
-    /// The median, minimum and maximum over the rounds of the time of a dispatch, in milliseconds.
+    /// The time of a dispatch in milliseconds: its median, minimum and maximum over the rounds.
     pub ms: Ratio,
     /// The rate in 10⁹ floating-point operations per second; `None` if the kernel's operations are not counted.
     pub gflops: Option<f64>,
     /// The rate in 10⁹ bytes per second, under the assumption that each binding is read or written once.
     pub gbytes: f64,
-    /// The speed relative to the same case in f32; `None` for f32 itself.
+    /// The speed relative to the same kernel, shape and variant in f32; `None` for f32 itself.
     pub speedup: Option<Ratio>,
 }
 

@@ -1,8 +1,9 @@
 //! ALBERT (Lan et al. 2019, <https://arxiv.org/abs/1909.11942>). Published models: paraphrase-albert.
 //!
-//! ALBERT is BERT with narrow embedding tables, which are always projected to the hidden width, and with few stored
-//! layers. Layer i uses group ⌊i / (`num_hidden_layers` / `num_hidden_groups`)⌋, computed in f64. A group has
-//! `inner_group_num` inner layers. The default activation is the tanh approximation of GELU.
+//! ALBERT is BERT with two differences. Its embedding tables are narrow, and their rows are always projected to the
+//! hidden width. The checkpoint stores few groups of layers, and the model applies each group several times. Layer i
+//! uses group ⌊i / (`num_hidden_layers` / `num_hidden_groups`)⌋, computed in f64. A group has `inner_group_num` inner
+//! layers. The default activation is the tanh approximation of GELU.
 
 use crate::config::JsonFile;
 use crate::error::Error;

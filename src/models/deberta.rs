@@ -76,8 +76,8 @@ fn positive(config: &JsonFile, field: &str) -> Result<Option<usize>, Error> {
     }
 }
 
-/// Returns whether `pos_att_type` contains `c2p` (q · key of the distance), and whether it contains `p2c` (k · query of
-/// the distance).
+/// Returns whether `pos_att_type` contains `c2p`, and whether it contains `p2c`. `c2p` is the term q · (key of the
+/// distance), and `p2c` is the term k · (query of the distance).
 fn terms(config: &JsonFile) -> Result<[bool; 2], Error> {
     let field = "pos_att_type";
     let lower;

@@ -6,8 +6,8 @@
 //!
 //! **v3** (Sturua et al. 2024, <https://arxiv.org/abs/2409.10173>) is XLM-RoBERTa with rotary positions from 0 and no
 //! position table. Its `model_type` is `jina_embeddings_v3` in transformers, and `xlm-roberta` with custom code on the
-//! Hub. The variant on the Hub has a LoRA for each task, which is added to the weights at load. If no task is chosen,
-//! no LoRA is added, as in a call of `encode` without `task`.
+//! Hub. The variant on the Hub has a LoRA for each task. The LoRA of the chosen task is added to the weights at load.
+//! If no task is chosen, no LoRA is added, as in a call of `encode` without `task`.
 
 use crate::config::JsonFile;
 use crate::dtype::F16Facts;

@@ -1,8 +1,8 @@
 //! jina-reranker-v2-base-multilingual: XLM-RoBERTa with a position table, and with the tensor names of Jina's flash
 //! attention implementation.
 //!
-//! Jina's implementation computes the same attention as XLM-RoBERTa. Jina's implementation requires a variant of GELU
-//! as the activation, and so does this module.
+//! Jina's implementation computes the same attention as XLM-RoBERTa. Like Jina's implementation, this module requires
+//! that the activation is a variant of GELU.
 
 use crate::config::JsonFile;
 use crate::error::Error;

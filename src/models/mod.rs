@@ -1,6 +1,6 @@
-//! The model architectures. Each model family has a file, and [`blocks`] has the parts that families share. [`TABLE`]
-//! is the only list of `model_type`s. Models state facts and build graphs. Models do not choose dtypes and do not
-//! access the GPU.
+//! The model architectures. Each model family has a source file, and [`blocks`] has the parts that families share.
+//! [`TABLE`] is the only list of `model_type`s. The code of a model states facts about the architecture and builds
+//! graphs. This code does not choose dtypes and does not access the GPU.
 
 mod albert;
 mod bert;
@@ -141,7 +141,7 @@ const TABLE: &[Architecture] = &[
 
 /// A transformer whose config and tensor shapes have been read, but whose weights have not been loaded.
 pub(crate) trait Transformer: fmt::Debug + Send + Sync {
-    /// Returns the facts that other modules need.
+    /// Returns the facts that code outside the model families needs.
     fn facts(&self) -> Facts;
 
     /// Returns a description of the transformer's sizes in one line.
@@ -155,8 +155,8 @@ pub(crate) trait Transformer: fmt::Debug + Send + Sync {
         Err(no_tasks(task))
     }
 
-    /// Returns the number of preceding tokens that every layer's attention sees. Returns `None` if all layers see the
-    /// whole text.
+    /// Returns the number of preceding tokens in the smallest attention window of all layers; `None` if no layer has a
+    /// window.
     fn reach(&self) -> Option<usize> {
         None
     }
@@ -171,7 +171,7 @@ pub(crate) trait LoadedTransformer: fmt::Debug + Send + Sync {
     fn forward(&self, builder: &mut Builder, batch: &PackedBatch) -> Activations;
 }
 
-/// The facts about a transformer that other modules need.
+/// The facts about a transformer that code outside the model families needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// The width of the hidden states.

@@ -3,8 +3,8 @@
 //!
 //! A norm comes before each block except the first attention, and one norm follows all layers. Every
 //! `global_attn_every_n_layers`-th layer, starting with the first, sees the whole text. The other layers have a window
-//! of half of `local_attention` tokens in each direction. Layers with and without a window rotate queries and keys,
-//! each with their own base. The first half of `Wi` is the gate.
+//! of half of `local_attention` tokens in each direction. Layers with a window and layers without a window have
+//! different rotary bases. The first half of `Wi` is the gate.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;

@@ -1,9 +1,9 @@
 //! NomicBERT (Nussbaum et al. 2024, <https://arxiv.org/abs/2402.01613>): nomic-embed-text v1 and v1.5,
 //! and v2-moe (Nussbaum and Duderstadt 2025, <https://arxiv.org/abs/2502.07972>).
 //!
-//! NomicBERT is BERT with rotary positions and SwiGLU, mostly without biases. `fc12` is the gate of `fc11`. v2-moe has
-//! GELU without gates, and experts in every second layer. The code on the Hub uses GPT-2's names of config fields, and
-//! transformers uses BERT's names. The tensor names are the same in both.
+//! NomicBERT is BERT with rotary positions and SwiGLU, mostly without biases. The result of `fc12` is the gate of the
+//! result of `fc11`. v2-moe has GELU without gates, and experts in every second layer. The code on the Hub uses GPT-2's
+//! names of config fields, and transformers uses BERT's names. The tensor names are the same in both.
 //!
 //! With `rotary_scaling_factor`, the wavelengths of a text longer than `max_trained_positions` grow with the length of
 //! that text. The code on the Hub uses the length of the batch's longest text instead.

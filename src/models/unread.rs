@@ -1,9 +1,9 @@
 //! Parts of a model that the code of its architecture does not read: fields of `config.json` and tensors of the
 //! checkpoint.
 //!
-//! If a field changes the vectors and Vectile ignores it, the vectors are wrong without a message. So each field must
-//! be read, be listed as harmless ([`HARMLESS_FIELDS`]), or be switched off. Any other field is an error. A tensor that
-//! nothing uses is reported at load, unless its name is listed as that of a head, a pooler or a buffer.
+//! If Vectile ignored a field that changes the vectors, it would return wrong vectors without a message. So each field
+//! must be read, be listed as harmless ([`HARMLESS_FIELDS`]), or be switched off. Any other field is an error. A tensor
+//! that nothing uses is reported at load, unless its name is listed as that of a head, a pooler or a buffer.
 
 use serde_json::Value;
 
@@ -228,10 +228,10 @@ pub(super) fn check_fields(config: &JsonFile) -> Result<(), Error> {
     Ok(())
 }
 
-/// Is true if the value is one that switches an option off in configs.
+/// Returns true if the value of a config field switches an option off.
 ///
-/// Each option of a model's code adds something to a plain transformer. An option is off if its value is false, zero,
-/// an empty list, or an empty text. `null` counts as a missing field. If false or zero means something else for a
+/// Each option of a model's code adds something to a plain transformer. An option whose value is false, zero, an empty
+/// list or an empty text adds nothing. `null` counts as a missing field. If false or zero means something else for a
 /// field, the code of the architecture must read that field.
 fn is_off(value: &Value) -> bool {
     match value {

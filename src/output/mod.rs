@@ -23,7 +23,7 @@ pub enum OutputPrecision {
     /// f32 values, stored as they were computed.
     #[default]
     Float32,
-    /// f16 values. Each is the f16 value nearest to the computed f32 value.
+    /// f16 values. Each computed f32 value is rounded to the nearest f16 value.
     Float16,
     /// Integers from −128 to 127, in equal steps between the smallest and the largest value of each column.
     Int8,
@@ -99,8 +99,8 @@ impl FromStr for OutputPrecision {
 
 /// The smallest and the largest value of each column, over all rows seen so far.
 ///
-/// Rows may be added in several calls. A caller that streams reads the rows twice: first to [`update`](Ranges::update)
-/// the ranges, and then to [`quantize`] the rows.
+/// Rows may be added in several calls. A caller that does not hold all rows in memory reads them twice: first to
+/// [`update`](Ranges::update) the ranges, and then to [`quantize`] the rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranges {
     min: Vec<f32>,

@@ -36,8 +36,8 @@ pub(super) struct Queries {
 #[derive(Debug)]
 pub(super) struct Compared {
     output: Activations,
-    /// The number of hits for each tile in the output, where a hit is a pair (score, row); `None` if the output has one
-    /// score for each row instead.
+    /// The number of hits that the output holds for each tile, where a hit is a pair (score, row). `None` if the output
+    /// holds a score for each row instead.
     kept: Option<usize>,
 }
 
@@ -47,7 +47,7 @@ impl Queries {
     }
 
     /// Returns the number of rows in a block. `largest_buffer` is the adapter's limit for a buffer in bytes, and
-    /// `max_flops` is its limit for the operations of a dispatch.
+    /// `max_flops` is the adapter's limit for the floating-point operations of a dispatch.
     pub fn block_rows(&self, storage: Storage, largest_buffer: u64, max_flops: u64) -> usize {
         let queries = self.len().max(1) as u64;
         let row = self.dim.next_multiple_of(4) as u64 * storage.bytes();
@@ -93,7 +93,7 @@ impl Queries {
     /// `count` rows, and the index of its first row is `first`.
     ///
     /// # Errors
-    /// Returns a sentence about a result that no correct computation gives.
+    /// Returns an error text if the output contains a result that no correct computation gives.
     pub fn take(
         &self,
         Compared { output, kept }: &Compared,

@@ -12,8 +12,7 @@ use crate::error::Error;
 use crate::kernels::pad_rows;
 use crate::similarity::SimilarityFunction;
 
-/// The number of queries that are compared with a block at a time. If there are more queries, a block is compared
-/// several times.
+/// The maximum number of queries in a group. A block is compared with one group of queries at a time.
 const QUERIES_AT_ONCE: usize = 1024;
 
 /// The options of a search.
@@ -114,14 +113,14 @@ pub struct CorpusSearch<'a> {
     embedder: &'a Embedder,
     dim: usize,
     top_k: usize,
-    /// Groups of queries. The queries of a group are compared with a block together.
+    /// Groups of queries. All queries of a group are compared with a block in one graph.
     groups: Vec<Queries>,
     best: Vec<Best>,
     /// The number of rows that were added so far.
     rows: usize,
     /// The storage types of rows for which the kernels have passed their test.
     tested: Vec<Storage>,
-    /// The maximum number of rows in a block, which is lowered when memory runs out.
+    /// The maximum number of rows in a block. This number is lowered if a block does not fit into memory.
     rows_that_fit: usize,
 }
 

@@ -11,7 +11,7 @@ use crate::threads;
 /// The maximum number of threads in a search.
 const MAX_THREADS: usize = 64;
 
-/// The number of rows in a piece of work for a thread.
+/// The number of rows that a thread compares at a time.
 const ROWS_AT_ONCE: usize = 4096;
 
 /// Returns for each query the `top_k` most similar rows of the corpus, best first, like

@@ -8,8 +8,8 @@ use crate::similarity::SimilarityFunction;
 /// The maximum sum of the squares of a row. For two such rows, the squared distance does not exceed the range of f32.
 const MAX_SQUARES: f32 = f32::MAX / 4.0;
 
-/// Checks that rows can be compared in f32. `name` says in errors whose rows they are, and `first` is the number of the
-/// first row.
+/// Checks that rows can be compared in f32. `name` tells the user which rows an error is about (`queries` or `corpus`),
+/// and `first` is the number of the first row.
 ///
 /// # Errors
 /// Returns [`Error::Option`], which names the row that cannot be compared.

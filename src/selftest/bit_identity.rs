@@ -15,8 +15,8 @@ use crate::kernels::matmul::{CooperativeTile, LinearTensors, OutputTile, RowSize
 use crate::kernels::matmul::{matmul_of, stride4};
 use crate::kernels::{Activation, Activations, Builder, KernelPlan};
 
-/// Is true if the tiles of all sizes and `matmul_few` are bit-identical with these storage types. The result is cached
-/// in the directory `cache`.
+/// Is true if all matmul variants without cooperative matrices are bit-identical with these storage types. These
+/// variants are the tiles of all sizes, and `matmul_few` for few rows. The result is cached in the directory `cache`.
 ///
 /// # Errors
 /// Returns the errors of running a graph.
@@ -33,8 +33,8 @@ pub(crate) async fn variants_are_bit_identical(
         .await
 }
 
-/// Is true if tiles of cooperative matrices of all sizes are bit-identical. The result is cached in the directory
-/// `cache`.
+/// Is true if the matmul variants with cooperative matrices, whose tiles have different sizes, are bit-identical. The
+/// result is cached in the directory `cache`.
 ///
 /// # Errors
 /// Returns the errors of running a graph.
@@ -48,7 +48,7 @@ pub(crate) async fn matrix_tiles_are_bit_identical(
     are_bit_identical(executor, &what, (Storage::F16, Storage::F16), plain, &others, cache).await
 }
 
-/// Is true if all `variants` are bit-identical to `plain`. `what` is the name of the test in the cache.
+/// Is true if all `variants` are bit-identical to the variant `plain`. `what` is the name of the test in the cache.
 async fn are_bit_identical(
     executor: &mut Executor,
     what: &str,
@@ -76,8 +76,8 @@ async fn are_bit_identical(
     Ok(other.is_empty())
 }
 
-/// Returns the variants that are not bit-identical to `plain`. The matmul of this test has more than one tile of rows,
-/// of columns and of depth, and a partial tile of each.
+/// Returns the variants that are not bit-identical to `plain`. The matmul of this test is larger than one tile in rows,
+/// columns and depth, and its last tile is partial in each of them.
 ///
 /// # Errors
 /// Returns the errors of running a graph. A variant that the driver refuses counts as not bit-identical.

@@ -17,10 +17,10 @@ pub struct KernelCheck {
     pub weights: Option<Storage>,
     /// The storage type of activations; `None` for a kernel whose activations are always f32.
     pub activations: Option<Storage>,
-    /// The largest error; `None` if there is no result to compare.
+    /// The largest difference between a result and its expected value; `None` if there is no result to compare.
     pub error: Option<f64>,
-    /// The largest error as a share of its tolerance. The tolerance of a value is the kernel's f32 tolerance plus the
-    /// distance between neighbouring values of the storage type near that value.
+    /// The largest error as a share of the tolerance of its value. The tolerance of a value is the kernel's f32
+    /// tolerance plus the distance between neighbouring values of the storage type near that value.
     pub share: Option<f64>,
     /// True if the error of every value is within the tolerance.
     pub passed: bool,

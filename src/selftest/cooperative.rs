@@ -76,8 +76,8 @@ async fn fault(executor: &mut Executor, plan: &KernelPlan) -> Result<Option<Stri
     }))
 }
 
-/// Returns whether the same row gives the same result at every position of two whole tiles and a partial tile. `inner`
-/// is the number of values in the row.
+/// Returns whether a row gives bit-identical results at every position in a batch of two whole tiles and a partial
+/// tile. `inner` is the number of values in the row.
 async fn rows_are_bit_identical(
     executor: &mut Executor,
     plan: &KernelPlan,
@@ -98,8 +98,8 @@ async fn rows_are_bit_identical(
     Ok(rows.all(|row| Some(row) == first))
 }
 
-/// Returns whether the same query gives the same result at every position of two whole tiles and a partial tile. The
-/// scores rise from key to key, so that the online softmax rescales its sums.
+/// Returns whether a query gives bit-identical results at every position in a text of two whole tiles and a partial
+/// tile. The scores rise from key to key, so that the online softmax rescales its sums.
 async fn queries_are_bit_identical(
     executor: &mut Executor,
     plan: &KernelPlan,

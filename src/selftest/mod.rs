@@ -9,8 +9,9 @@
 //! | `variants_are_bit_identical` | at loads on GPUs | the number of rows does not select variants |
 //! | `check_all` | `vectile verify` | the failed test is reported |
 //!
-//! Test results are cached under a key of the adapter, the driver and the WGSL sources of the kernels. A cached result
-//! does not reveal a driver that stops computing later, but the receipt of each batch does (`gpu/executor/report.rs`).
+//! Test results are cached under a key of the adapter, the driver and the WGSL sources of the kernels. If a driver
+//! stops computing later, the cached result does not show this. Each batch therefore counts its own dispatches on the
+//! device (`gpu/executor/report.rs`).
 
 mod bit_identity;
 mod check;

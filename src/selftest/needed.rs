@@ -8,8 +8,8 @@ use crate::gpu::executor::PipelineKey;
 use crate::gpu::kernel::Kernel;
 use crate::gpu::shader::ShaderVariant;
 
-/// Branches of kernels that some models never execute. Each branch is named by its override, which is 0 if the branch
-/// is not executed.
+/// Branches of kernels that some models never execute. Each branch has the name of a pipeline constant (WGSL
+/// `override`), which is 0 if the pipeline does not execute the branch.
 const BRANCHES: &[&str] = &["EXPERTS", "GATED", "ROTARY", "RELATIVE"];
 
 /// Is true if a model with these pipelines runs the kernel in any variant and executes all branches of `variant`.

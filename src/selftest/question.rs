@@ -13,7 +13,8 @@ use crate::gpu::shader::Lanes;
 use crate::kernels::answers::{Answer, Family, KnownAnswer, Run};
 use crate::kernels::{Builder, KernelPlan};
 
-/// The number of tests whose pipelines are compiled at once. This number is enough for all tests of f16.
+/// The number of tests whose pipelines are compiled together. The self-test of f16 has at most this many tests, so all
+/// its pipelines are compiled together.
 const QUESTIONS_AT_ONCE: usize = 16;
 
 /// A known-answer test of a kernel in one variant, with one storage type of weights and of activations.

@@ -121,8 +121,8 @@ fn f16_key(executor: &Executor) -> String {
     format!("{} | f16", verdicts::key(executor))
 }
 
-/// Is true for a kernel whose test decides about `SHADER_F16`. Cooperative matrices have a separate test, since models
-/// can run without them.
+/// Is true for a kernel whose test decides whether `SHADER_F16` is used. Kernels with cooperative matrices do not
+/// decide, because models can run without them. They have a separate test.
 fn decides_f16(kernel: &Kernel) -> bool {
     !kernel.cooperative
 }

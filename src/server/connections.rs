@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use crate::server::routes::{ApiError, App, router};
 
-/// Size of a connection's read buffer, which is also the maximum size of a request's head.
+/// Size of a connection's read buffer in bytes, which is also the maximum size of a request's head (request line and
+/// headers).
 const BUFFER_BYTES: usize = 64 << 10;
 /// Pause after an error of the listener, for example when the limit on open files is reached.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -151,8 +152,7 @@ async fn drain(app: &App, graceful: GracefulShutdown) -> usize {
     }
     let abandoned = app.metrics.requests_in_flight();
     if abandoned == 0 {
-        // Idle connections close at once. If a client has not sent a whole request head, its connection is dropped
-        // after [`QUIET`].
+        // Idle connections close at once. A connection with an incomplete request head is dropped after [`QUIET`].
         let _ = tokio::time::timeout(QUIET, graceful.shutdown()).await;
     }
     abandoned

@@ -8,15 +8,15 @@ pub struct ServerOptions {
     /// IP address or host name to listen on. The default, 127.0.0.1, accepts connections from this
     /// machine only.
     pub host: String,
-    /// TCP port. If it is 0, the system picks a free port.
+    /// TCP port. If the port is 0, the system picks a free port.
     pub port: u16,
     /// Maximum size of a request body, in bytes.
     pub max_body_bytes: usize,
     /// Maximum number of texts or documents in a request.
     pub max_texts: usize,
     /// Token budget of each model, for requests that were accepted and not yet answered. `None` means the token budget
-    /// of twelve batches. A request is charged at most a quarter of this budget, so a request of any size can be
-    /// accepted. In each batch, a large request gets no larger share than other requests.
+    /// of twelve batches. A request is charged at most a quarter of this budget, so even a request with more tokens
+    /// than the budget can be accepted. In each batch, a large request gets no larger share than other requests.
     pub max_queue_tokens: Option<usize>,
     /// Maximum number of open connections.
     pub max_connections: usize,
@@ -28,7 +28,7 @@ pub struct ServerOptions {
     pub drain: Duration,
     /// Web origins whose pages may call the server. `*` allows every origin.
     pub cors_origins: Vec<String>,
-    /// API keys. If there are any, each request must carry one of them. Only the pages, the OpenAPI
+    /// API keys. If the list is not empty, each request must carry one of these keys. Only the pages, the OpenAPI
     /// document and `/health` need no key.
     pub api_keys: Vec<String>,
     /// Is true if token ids are accepted in place of texts. The ids must come from the model's own tokenizer.

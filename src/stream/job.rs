@@ -8,7 +8,7 @@ use crate::error::Error;
 pub struct Job<'a, M: TextModel> {
     pub(super) model: &'a M,
     options: M::Options,
-    /// The first text of every pair. Only a reranker reads this field.
+    /// The first text of every pair, which is the query of a reranker. Models that take single texts ignore this field.
     query: &'a str,
 }
 

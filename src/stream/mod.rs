@@ -91,13 +91,13 @@ pub enum End {
     Stopped,
 }
 
-/// A message of the reader's thread.
+/// A message to the tokenizer's thread. The reader's thread sends all variants except `Stop`.
 enum Read<W, E> {
     Window(W),
     End,
     Failed(E),
     Panicked(Box<dyn std::any::Any + Send>),
-    /// The caller's thread sends this message when the stream has ended.
+    /// The stream has ended. The caller's thread sends this message.
     Stop,
 }
 

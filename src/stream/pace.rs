@@ -26,8 +26,8 @@ impl Pace {
     /// sorted, and its rows still arrive soon.
     pub fn next_window(&self, count: usize, took: Duration) -> usize {
         let next = match took.as_millis() {
-            // Even with eight times as many texts, the next window takes less than half a second. Small windows would
-            // leave a fast adapter idle.
+            // This window took less than 50 ms, so a window with eight times as many texts takes less than half a
+            // second. Small windows would leave a fast adapter idle.
             0..50 => count.saturating_mul(8),
             50..1500 => count.saturating_mul(2),
             1500..6000 => count,

@@ -1,4 +1,4 @@
-//! Tokenizes many texts at once, on all of the machine's threads.
+//! Tokenizes many texts in parallel, on all of the machine's threads.
 
 use super::{Tokenizer, Tokens};
 use crate::error::Error;

@@ -17,8 +17,8 @@ use crate::error::Error;
 /// within a model's maximum length costs about a thousandth of this maximum.
 const FUEL: u64 = 2_000_000;
 const NAME: &str = "chat";
-/// Pairs of texts, of which the second and the third each differ from the first in one text only. If a template renders
-/// two such pairs alike, it ignores the text in which they differ.
+/// Three pairs of texts. The second pair and the third pair each differ from the first pair in one text. If a template
+/// renders one of them like the first pair, it ignores the text that differs.
 const PROBES: [[&str; 2]; 3] = [["alpha", "bravo"], ["charlie", "bravo"], ["alpha", "foxtrot"]];
 
 /// A chat template that was compiled and checked.

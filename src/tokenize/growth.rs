@@ -26,9 +26,9 @@ pub(super) fn check_growth(file: &str, normalizer: Option<&Value>) -> Result<(),
 
 /// The maximum number of characters into which the later steps of a normalizer can turn one character.
 struct Lengths {
-    /// The maximum length for each character that occurs in a pattern or a replacement.
+    /// The maximum number for each character that occurs in a pattern or a replacement.
     named: BTreeMap<char, f64>,
-    /// The maximum length for every other character.
+    /// The maximum number for every other character.
     other: f64,
 }
 
@@ -96,7 +96,7 @@ pub(super) fn growth(normalizer: &Value) -> f64 {
                 lengths.set_all(|length| length + between);
             }
             // Any other step of the normalizer, such as lowercasing, may turn any character into any other character.
-            // The length of every character is therefore at most the maximum length so far.
+            // The maximum length over all characters is therefore the bound for every character.
             _ => {
                 let maximum = lengths.maximum();
                 lengths.set_all(|_| maximum);

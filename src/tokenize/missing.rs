@@ -4,7 +4,8 @@ use crate::config::{JsonFile, ModelConfig};
 use crate::error::Error;
 use crate::files::ModelFiles;
 
-/// The tokenizer classes of transformers that exist as Python code only, each with the reason.
+/// The tokenizer classes of transformers that exist only as Python code, each with the reason why no `tokenizer.json`
+/// can replace the code.
 const PYTHON_ONLY: [(&str, &str); 14] = [
     ("BertJapaneseTokenizer", "this tokenizer class splits words with MeCab, Sudachi or Juman++"),
     ("BertweetTokenizer", "this tokenizer class normalises tweets in Python"),

@@ -84,12 +84,13 @@ pub(crate) struct Tokens {
     pub ids: Vec<u32>,
     pub type_ids: Vec<u32>,
     /// The number of prompt tokens, which pooling leaves out if `include_prompt` is false. A special token at the start
-    /// of the prompt is counted, but a special token at its end is not. The number may exceed `ids.len()`.
+    /// of the prompt is counted, but a special token at its end is not. The number may exceed `ids.len()`, because the
+    /// prompt's tokens are counted without the text.
     pub prompt_len: usize,
     /// The number of tokens before truncation, special tokens included.
     pub untruncated: usize,
-    /// The number of tokens at the text's beginning that serve as attention keys. All tokens attend to these tokens
-    /// only.
+    /// The number of tokens that can be attended to, counted from the text's beginning. No token attends to a token
+    /// after these.
     pub seen: usize,
 }
 

@@ -38,8 +38,8 @@ pub(super) struct Truncation {
     pub max_length: Option<usize>,
 }
 
-/// Returns the outline of a file. Returns an error if the file is not a `tokenizer.json`, or if it has too many added
-/// tokens.
+/// Returns the fields of a `tokenizer.json` that this module reads. Returns an error if the file is not a
+/// `tokenizer.json`, or if it has too many added tokens.
 pub(super) fn outline(file: &str, contents: &[u8]) -> Result<Outline, Error> {
     let outline: Outline = serde_json::from_slice(contents).map_err(|error| {
         let problem = match sniff(contents) {

@@ -70,8 +70,8 @@ impl Tokenizer {
         })
     }
 
-    /// Returns an error if the maximum length is reached by special tokens alone. Also tokenizes two pairs, and returns
-    /// an error if the tokenizer fails on them.
+    /// Returns an error if special tokens alone reach the maximum length. Also tokenizes two pairs, and returns an
+    /// error if the tokenizer fails on them.
     pub fn check_pairs(&self) -> Result<(), Error> {
         let (added, what) = match &self.chat {
             Some(chat) => (self.rendered(chat, "", ["", ""])?.len(), "tokens of a chat template"),
@@ -172,7 +172,8 @@ impl Tokenizer {
 }
 
 /// Returns the lengths of two texts after truncation to `room` tokens in total. Tokens are removed from the longer text
-/// first. If both texts are longer than half of `room`, each gets half, and the longer text gets the odd token.
+/// first. If both texts are longer than half of `room`, each gets half of `room`. If `room` is odd, the longer text
+/// gets one token more than the other text.
 fn longest_first([a, b]: [usize; 2], room: usize) -> [usize; 2] {
     if a.saturating_add(b) <= room {
         return [a, b];
@@ -184,7 +185,7 @@ fn longest_first([a, b]: [usize; 2], room: usize) -> [usize; 2] {
         first = room / 2;
         second = first + room % 2;
     }
-    // The truncated length of a text is at most the text's own length.
+    // A text may be shorter than its part of `room`, so its truncated length is limited to its own length.
     let (first, second) = (first.min(short), second.min(long));
     if a > b { [second, first] } else { [first, second] }
 }

@@ -63,9 +63,9 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// Returns the maximum number of tokens of queries or documents: the first value of `own`, but at most the number
-    /// of positions. If `own` is `None`, this is the limit of other texts. The second value of `own` is the name of the
-    /// field with the limit, for errors.
+    /// Returns the maximum number of tokens of queries or documents. `own` is a limit, and the name of the field that
+    /// sets it, for errors. The result is this limit, but at most the number of positions. If `own` is `None`, the
+    /// result is the limit of other texts.
     ///
     /// # Errors
     /// Returns [`Error::Tokenizer`] if special tokens alone reach the limit.

@@ -63,7 +63,7 @@ impl Axis {
         i / self.block * self.block.next_multiple_of(4) + i % self.block
     }
 
-    /// Returns the number of values before a position of the padded layout.
+    /// Returns the number of values, without padding, before a position of the padded layout.
     fn before(self, position: usize) -> usize {
         let padded = self.block.next_multiple_of(4);
         position / padded * self.block + (position % padded).min(self.block)

@@ -23,7 +23,7 @@ pub(crate) enum Table {
     /// The table is on the host. The table's rows have the storage type of the weights and are padded to a multiple of
     /// four values. For each batch, the rows of the batch's tokens are uploaded.
     Host { bytes: Vec<u8>, row_bytes: usize },
-    /// The table is on the host. The table's values were not read, because the loader only counts sizes.
+    /// The table belongs on the host, but its values were not read, because the loader only counts sizes.
     Unread { row_bytes: usize },
 }
 

@@ -14,7 +14,7 @@ use crate::weights::lora::LoraPair;
 use crate::weights::{MatrixShape, TensorEntry};
 
 /// The maximum size of a block in bytes. The limit bounds the host memory for repacking, even if an adapter could bind
-/// more. Smaller blocks would leave a GPU partly idle with a short text.
+/// more. With a lower limit, a matmul on a short text would leave a part of the GPU idle.
 const MAX_BLOCK_BYTES: u64 = 128 << 20;
 /// The number of cells (groups of four columns) in a matmul tile. A block that is at least as wide as a tile consists
 /// of whole tiles.
@@ -118,8 +118,8 @@ impl Loader<'_, '_> {
         self.layer(&[half(0), half(1)], inner)
     }
 
-    /// Loads a linear layer from some rows of a checkpoint matrix `[columns, inner]`, in the given order. Use this
-    /// function for layers whose full output would be too wide. The tensor `bias` has a value for every row of the
+    /// Loads a linear layer from `rows` of a checkpoint matrix `[columns, inner]`, in the order of `rows`. Use this
+    /// function if the output of the whole matrix would be too wide. The tensor `bias` has a value for every row of the
     /// matrix.
     ///
     /// # Errors
@@ -216,7 +216,7 @@ impl Loader<'_, '_> {
         let width = inner.len();
         let rows_a_piece = (PIECE / width).next_multiple_of(GROUP).max(1);
         let mut loss = Loss::default();
-        // The number of values in the ranges of rows before the current range.
+        // The number of rows in the ranges before the current range.
         let mut run = 0;
         for rows in &part.rows {
             let (start, end) = (values.start.max(run), values.end.min(run + rows.len()));

@@ -321,7 +321,7 @@ impl WeightFiles {
 }
 
 impl WeightFiles {
-    /// Returns the bytes in the file of `count` values of a tensor, starting at index `first`.
+    /// Returns the bytes of `count` values of a tensor, starting at index `first`, as the file stores them.
     fn raw(
         &self,
         name: &str,

@@ -78,11 +78,11 @@ pub enum Command {
     Bench(BenchArgs),
     /// Time the matmul variants at a model's weight shapes and cache the fastest for later loads.
     ///
-    /// Without MODEL, the shapes of common models are timed. With MODEL, only the shapes of the model's weights are
-    /// read. A shape that was not tuned uses the default variant for this class of adapter. Batches of different row
-    /// counts may use different variants of the same shape, but only variants that were tested to be bit-identical to
-    /// each other. In f16, the matmuls of a weight shape use cooperative matrices for all row counts or for none. If
-    /// tuning changes this choice, the last bits of vectors change.
+    /// Without MODEL, the shapes of common models are timed. With MODEL, the shapes of the model's weights are timed;
+    /// the weights themselves are not read. A shape that was not tuned uses the default variant for this class of
+    /// adapter. Batches of different row counts may use different variants of the same shape, but only variants that
+    /// were tested to be bit-identical to each other. In f16, the matmuls of a weight shape use cooperative matrices
+    /// for all row counts or for none. If tuning changes this choice, the last bits of vectors change.
     ///
     /// The results are stored in kernels.json in the cache directory. A later load uses the results only if the
     /// adapter, the driver and the kernels are unchanged.
@@ -94,8 +94,8 @@ pub enum Command {
     /// with 65504, the largest f16 value.
     ///
     /// The result is a verdict on f16: safe, safe with f32 activations, or unsafe. Later loads of the model follow the
-    /// verdict. In a safe model, no weight exceeds 65504, and no activation exceeds a quarter of 65504. The cosine
-    /// between a text's vectors in f16 and in f32 is at least 0.9999.
+    /// verdict. A model is safe under three conditions. No weight exceeds 65504. No activation exceeds a quarter of
+    /// 65504. The cosine between a text's vectors in f16 and in f32 is at least 0.9999.
     ///
     /// The exit code is 0 if all checks pass, and 1 if any check fails. The verdict `unsafe` is a failure only if f16
     /// was requested.

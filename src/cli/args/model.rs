@@ -68,7 +68,7 @@ pub struct RunArgs {
     /// best adapter computes wrong results, Vectile uses the next best one.
     #[arg(long, value_name = "ADAPTER", env = "VECTILE_ADAPTER", hide_env_values = true)]
     pub adapter: Option<AdapterChoice>,
-    /// Use this many threads on the CPU. The default is one for each physical core.
+    /// Use this many threads on the CPU. The default is one thread for each physical core.
     ///
     /// The vectors do not depend on the number of threads.
     #[arg(long, value_name = "N")]
@@ -78,8 +78,8 @@ pub struct RunArgs {
     pub disable: Vec<Feature>,
     /// Refuse a model that needs more memory than SIZE, such as 6GiB, 800MiB or a number of bytes.
     ///
-    /// The limit applies to the memory of the weights and of one batch together. Vectile checks it before it loads the
-    /// model.
+    /// The limit applies to the memory of the weights and of one batch together. Vectile checks the limit before it
+    /// loads the model.
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<ByteSize>,
 }

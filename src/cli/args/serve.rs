@@ -57,7 +57,7 @@ pub struct ServeArgs {
     /// Accept at most N tokens of unanswered requests for each model [default: 12 batches]
     ///
     /// A request that exceeds this limit gets status 429 and the time after which to retry. A long request counts as at
-    /// most a quarter of N.
+    /// most a quarter of N, so that the server can accept it.
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_queue_tokens: Option<NonZeroUsize>,
     /// Keep at most N connections open.

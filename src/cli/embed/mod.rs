@@ -245,7 +245,7 @@ impl Work<'_> {
     }
 
     /// Embeds all texts and completes the output. `check` returns an error for a row that the output cannot hold.
-    /// `gather` combines the rows of a chunk into one value.
+    /// `gather` converts the list of a chunk's rows to one [`Vectors`].
     fn run<'s, M: TextModel>(
         mut self,
         job: &Job<'_, M>,
@@ -308,7 +308,7 @@ impl Work<'_> {
     }
 }
 
-/// Returns the failure of a run. If the run can be resumed, the message says how.
+/// Returns `failure`. If the run can be resumed, its message also says how to resume it.
 fn with_resume_advice(
     failure: Failure,
     resumable: &Option<(u64, PathBuf)>,

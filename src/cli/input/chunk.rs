@@ -63,7 +63,8 @@ impl Chunk {
         }
     }
 
-    /// Adds a row. `text` is the row's text, or the reason why the row has no text. `bytes` is the size of the row.
+    /// Adds a row. `text` is the row's text, or the reason why the row has no text. `bytes` is the approximate size of
+    /// the row in bytes.
     pub fn push(&mut self, line: u64, text: Result<String, String>, bytes: usize) {
         match text {
             Ok(text) => self.texts.push(Some(text)),

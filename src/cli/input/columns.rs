@@ -22,7 +22,7 @@ use super::header::{carried_columns, text_beside_vectors};
 use crate::cli::carried::{Carried, CarriedSchema};
 use crate::cli::failure::Failure;
 
-/// The number of rows that are decoded at a time. The number is small because texts may be long.
+/// The number of rows that are decoded in one step. The number is small, because decoded texts may be long.
 const BATCH_ROWS: usize = 256;
 
 /// The first bytes of an Arrow file. An Arrow stream starts with other bytes.
@@ -110,9 +110,9 @@ impl Projection {
     }
 }
 
-/// Returns the type that a copied column has in the output. Dictionaries are replaced by their values, because an Arrow
-/// file allows only one dictionary for all its batches. Every column is nullable, so that files with and without nulls
-/// can be combined.
+/// Returns the type that a copied column has in the output. A dictionary-encoded column becomes a column of plain
+/// values, because an Arrow file allows only one dictionary for all its batches. Every column is nullable, so that
+/// files with and without nulls can be combined.
 fn plain_field(field: &Field) -> Field {
     let plain = match field.data_type() {
         DataType::Dictionary(_, values) => field.clone().with_data_type((**values).clone()),
@@ -153,7 +153,7 @@ struct BatchRows {
     batches: Batches,
     /// The rows of the last decoded batch that were not returned yet.
     current: Option<RecordBatch>,
-    /// The number of the row that was returned last.
+    /// The number, from 1, of the latest row that was returned.
     row: u64,
 }
 

@@ -15,7 +15,7 @@ use crate::cli::args::{Dialect, InputFormat, Quote};
 use crate::cli::carried::{CarriedRow, CarriedSchema, CarriedValue};
 use crate::cli::failure::Failure;
 
-/// The maximum number of bytes of the header line in which the delimiter is searched.
+/// The maximum number of bytes that are read to find the delimiter in the header line.
 const MAXIMUM_HEADER_BYTES: u64 = 1 << 20;
 
 /// The delimiters that are tried if the header of a CSV file has no comma.
@@ -96,8 +96,8 @@ impl Delimited {
         })
     }
 
-    /// Reads the next record. The result is false at the end of the file. Also returns the problem of a record that
-    /// cannot be used.
+    /// Reads the next record. The first result is false at the end of the file. The second result is the problem with
+    /// this record, if the record cannot be used.
     fn next_record(&mut self, record: &mut ByteRecord) -> Result<(bool, Option<String>), Failure> {
         let read = self.reader.read_byte_record(record);
         // If a quote is never closed, the parser reads everything up to the end of the file as one value.

@@ -35,8 +35,8 @@ pub fn text_of(line: &str, field: &str) -> Result<String, String> {
 
 struct Object<'a> {
     field: &'a str,
-    /// Is true while the value of the text field is being read. The error message can then say whether the error is in
-    /// the text field.
+    /// Is true while the value of the text field is being read. If parsing fails, the error message uses this flag to
+    /// say whether the error is in the text field.
     in_text: &'a Cell<bool>,
 }
 
@@ -90,7 +90,7 @@ impl<'de> Visitor<'de> for Text<'_> {
         Ok(text.to_owned())
     }
 
-    /// If pandas wrote the file with its default layout, columns instead of rows, the text field holds an object.
+    /// By default, pandas writes columns instead of rows. In a file of this layout, the text field holds an object.
     fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<String, A::Error> {
         Err(A::Error::custom(format!(
             "invalid type: map, expected a string in the field `{}`; if pandas wrote the file, write rows with \
@@ -99,7 +99,7 @@ impl<'de> Visitor<'de> for Text<'_> {
         )))
     }
 
-    /// The error does not contain the value, because the value may be the replacement of `NaN` or `Infinity`.
+    /// The error does not quote the number, because the number may replace a `NaN` or `Infinity` of the file.
     fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<String, E> {
         Err(E::invalid_type(Unexpected::Other("number"), &self))
     }
@@ -120,7 +120,7 @@ pub fn without_nonfinite(line: &str) -> Cow<'_, str> {
     let mut rest = line;
     while !rest.is_empty() {
         let (outside, after) = rest.split_at(rest.find('"').unwrap_or(rest.len()));
-        // The replacement is a number, so a text field that holds NaN gives the same error as a text field that holds a
+        // A number replaces NaN, so a text field that holds NaN gives the same error as a text field that holds a
         // number.
         out.push_str(&outside.replace("NaN", "0e0").replace("Infinity", "0e000000"));
         let (string, after) = after.split_at(string_length(after));
@@ -179,7 +179,7 @@ fn string_length(json: &str) -> usize {
 
 /// Returns the names of an object's fields, and the values of these fields exactly as they were written.
 ///
-/// The line must be an object by [`is_object`] after [`without_nonfinite`] was applied to it.
+/// [`is_object`] must return true for the line after [`without_nonfinite`] has replaced its values.
 pub fn members(line: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     let inside = line.trim_ascii().trim_start_matches('{');
     let mut rest = inside.strip_suffix('}').unwrap_or(inside);

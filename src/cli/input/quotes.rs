@@ -1,8 +1,8 @@
 //! Watches the quotation marks of a CSV or TSV file while a parser reads it.
 //!
 //! Two mistakes make a parser merge rows or cut values without an error. One is a quote that is never closed. The other
-//! is a quote inside a value that is escaped by a character that the parser does not expect. The watcher reports both
-//! as errors.
+//! is a quotation mark inside a quoted value, escaped by a character that the parser does not expect. The watcher
+//! reports both as errors.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -167,8 +167,9 @@ impl<R> QuoteWatcher<R> {
         })
     }
 
-    /// Returns the `ValuePlace` of text that follows a closing quote. If the quoted value is on one line, the text
-    /// belongs to the value, as in other programs. If not, a stray quote has merged lines, which is an error.
+    /// Returns the place of a byte that follows a closing quote and is neither a separator nor a space. If the quoted
+    /// part is on one line, the byte belongs to the value, as in other programs. If the quoted part spans several
+    /// lines, a stray quote has merged these lines, which is an error.
     fn text_after_quote(&self) -> Result<ValuePlace, String> {
         let (open, line) = (self.open_line, self.line);
         if self.ends_with_backslash {

@@ -40,7 +40,7 @@ impl Block {
         self.valid.len()
     }
 
-    /// Returns a block with a range of these rows.
+    /// Returns a new block, which holds the rows of this range only.
     pub fn slice(&self, rows: Range<usize>) -> Self {
         let vectors = match &self.vectors {
             Vectors::Dense(dim, values) => {

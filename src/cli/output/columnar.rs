@@ -124,8 +124,9 @@ impl BatchBuilder {
 /// Returns the metadata of the input's schema, changed so that it is valid for the output. pandas restores its index
 /// from this metadata, and the `datasets` library restores its features.
 ///
-/// The pandas entry has one description for the names of all columns. The name of the vector column is a plain string.
-/// If the other names are not plain strings too, the description is dropped.
+/// In the pandas entry, `column_indexes` describes the names of all columns. The name of the vector column is a plain
+/// string. If `column_indexes` describes anything but plain strings, it would be wrong for this column, so the list is
+/// emptied.
 fn kept_metadata(metadata: &Metadata) -> Metadata {
     let mut metadata = metadata.clone();
     let pandas = metadata.get("pandas").and_then(|json| serde_json::from_str::<Value>(json).ok());
@@ -183,8 +184,8 @@ fn properties(layout: &Layout, schema: &Schema, extent: Extent) -> WriterPropert
         .set_column_encoding(vectors.clone(), Encoding::PLAIN)
         .set_column_statistics_enabled(vectors, EnabledStatistics::None)
         .set_max_row_group_row_count(is_whole.then_some(layout.part_rows as usize))
-        // If the rows are not written in parts, the size of row groups needs a limit. A part is small enough for a
-        // single row group.
+        // If the output is written without parts, row groups are limited to the size of a part. Otherwise each part
+        // becomes a single row group, which needs no limit.
         .set_max_row_group_bytes(is_whole.then_some(PART_BYTES))
         .build()
 }

@@ -44,8 +44,8 @@ pub fn row_writer(
     })
 }
 
-/// Writes a part in the output's format. If the output needs the ranges of all rows, the part is spooled in f32
-/// instead.
+/// Writes a part in the output's format. If int8 or uint8 needs the minimum and maximum of each column over all rows,
+/// the part is stored in f32 instead.
 pub enum PartWriter {
     Format(Box<dyn RowFormat>),
     Spool(Box<SpoolWriter>),

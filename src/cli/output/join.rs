@@ -17,7 +17,7 @@ use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::message::note;
 
-/// If the ranges come from fewer rows than this, a note says that they are coarse.
+/// If the ranges of int8 or uint8 come from fewer rows than this number, a note says that the ranges are coarse.
 const ENOUGH_ROWS_FOR_RANGES: usize = 100;
 
 /// Writes the rows of all parts in order. `rows` is the total number of rows.

@@ -1,8 +1,8 @@
 //! Writes rows to an output in any format.
 //!
 //! If texts come from files and rows go to a file, rows are stored in parts, which are joined at the end: see
-//! [`parts`]. In other cases each row is written at once. If the start of the output depends on all rows, rows wait in
-//! a temporary file.
+//! [`parts`]. In other cases each row is written as soon as it arrives. If the start of the output depends on all rows,
+//! rows wait in a temporary file.
 
 mod block;
 #[cfg(feature = "bulk")]

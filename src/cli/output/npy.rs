@@ -11,8 +11,8 @@ use super::sink::Sink;
 /// Length of the NumPy header in bytes, a multiple of 64.
 const HEADER_BYTES: usize = 128;
 
-/// Writes the numbers of an array without its header. The header holds the number of rows, so it is made at the end:
-/// see [`header`].
+/// Writes the numbers of an array without its header. The header holds the number of rows, so it is made after the last
+/// row: see [`header`].
 pub struct NpyWriter {
     pub out: Sink,
 }

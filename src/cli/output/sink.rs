@@ -6,8 +6,8 @@ use flate2::write::GzEncoder;
 
 use crate::cli::input::Compression;
 
-/// The number of bytes that an encoder gets at a time. The number is fixed, because the compressed bytes may depend on
-/// it.
+/// The number of bytes that are passed to the compressor in one call. The number is fixed, because the compressed bytes
+/// may depend on it.
 const PIECE_BYTES: usize = 1 << 16;
 
 type Plain = BufWriter<Box<dyn Write + Send>>;

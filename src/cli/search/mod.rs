@@ -121,7 +121,8 @@ fn queries(args: &SearchArgs) -> Result<Vec<String>, Failure> {
     Ok(texts)
 }
 
-/// Prints a note if the model's prompt for documents has a name that sentence-transformers does not use.
+/// Prints a note if the model names its prompt for documents `passage` or `corpus`. Such a prompt is not used, because
+/// sentence-transformers uses only `document` in a search.
 fn note_unused_prompt(options: &EmbedOptions, embedder: &Embedder) {
     let prompts = embedder.prompts();
     let is_set = |name: &str| prompts.get(name).is_some_and(|prompt| !prompt.is_empty());

@@ -64,8 +64,9 @@ impl VectorBlock {
     }
 }
 
-/// The library compares rows in blocks whose size is a multiple of this number. The blocks of this module have such a
-/// size too. Otherwise each block would end with a small remainder, which needs a submit of its own.
+/// The library compares rows in blocks whose number of rows is a multiple of this number. The blocks of this module
+/// have such a number of rows too. Otherwise each block would end with a few remaining rows, which need a separate
+/// submission to the GPU.
 const WORKGROUP_ROWS: usize = 64;
 
 /// Returns the number of rows in a block of vectors with `dim` values.

@@ -59,7 +59,7 @@ impl VectorSource {
     /// block has at least one row.
     ///
     /// # Errors
-    /// Fails if a row has another width, if a value is not a number, or if the file is incomplete.
+    /// Fails if a row does not have `dim` values, if a value is not a number, or if the file is incomplete.
     pub fn next_block(&mut self, dim: usize) -> Result<Option<VectorBlock>, Failure> {
         match self {
             VectorSource::Array(rows) => rows.next_block(dim),

@@ -135,8 +135,8 @@ fn json_rows(
     let mut valid = Vec::with_capacity(rows.len());
     for (at, row) in rows.iter().enumerate() {
         let Some(json) = field(row, column) else {
-            // A line that is not a valid object has no fields. For such a line, the message that it is not a valid
-            // object is more useful.
+            // A line that is not a valid object has no fields. The error should say that the line is invalid, not that
+            // the field is missing.
             let problem = match (row.is_empty(), chunk.problem(at)) {
                 (true, Some(problem)) if !problem.contains("has no field") => problem.to_owned(),
                 _ => format!("has no field `{column}`"),

@@ -1,4 +1,5 @@
-//! Terms of an attention score that depend on the distance between key and query: a bias, or relative keys and queries.
+//! Terms of an attention score that depend on the distance between key and query. A term is a bias, or a product with a
+//! vector that belongs to the distance (a relative key or a relative query).
 
 use rten_simd::Isa;
 
@@ -11,7 +12,7 @@ use crate::kernels::attention::AttentionParams;
 /// The terms that attention adds to its scores.
 pub(super) enum Distances<'a> {
     Nothing,
-    /// A bias for each head and distance: `[heads, 2 · reach + 1]`.
+    /// A bias for each head and each distance from −`reach` to `reach`: `[heads, 2 · reach + 1]`.
     Bias {
         table: &'a [f32],
         reach: usize,
@@ -19,7 +20,8 @@ pub(super) enum Distances<'a> {
     Relative(Relative<'a>),
 }
 
-/// Relative keys and queries, with a table that names their row for each distance.
+/// Relative keys and relative queries. For each distance from −`reach` to `reach`, `rows` holds the number of the row
+/// with the relative key and the relative query.
 pub(super) struct Relative<'a> {
     rows: &'a [f32],
     reach: usize,
@@ -28,7 +30,7 @@ pub(super) struct Relative<'a> {
 }
 
 impl<'a> Distances<'a> {
-    /// Returns the terms that a dispatch requires.
+    /// Returns the terms that a dispatch adds to scores.
     pub fn new(call: &Call<'a>, params: &AttentionParams) -> Result<Self, Error> {
         let reach = params.reach as usize;
         if call.setting("HAS_BIAS") == 1 {
@@ -60,7 +62,8 @@ impl<'a> Distances<'a> {
                 let queries = block.tile.queries;
                 let rows = scratch.scores.chunks_exact_mut(block.width);
                 for (key, row) in block.keys().zip(rows) {
-                    // A later query has a lower index in the table, so the biases are read in reverse.
+                    // For one key, the index in the table falls as the query's index grows, so the biases are read in
+                    // reverse.
                     let last = reach + key - (block.tile.first_query + queries - 1);
                     let biases = table[last..last + queries].iter().rev();
                     row.iter_mut().zip(biases).for_each(|(score, bias)| *score += bias);
@@ -75,13 +78,13 @@ impl<'a> Distances<'a> {
 }
 
 impl Relative<'_> {
-    /// Returns the row of the relative vectors for a key and a query.
+    /// Returns the row number of the relative key and the relative query for the distance between `key` and `query`.
     #[inline(always)]
     fn row(&self, key: usize, query: usize) -> usize {
         self.rows[self.reach + key - query] as usize
     }
 
-    /// Returns the range of rows that the given keys and queries need.
+    /// Returns the smallest range of rows that holds the relative vectors for every pair of these keys and queries.
     #[inline(always)]
     fn rows_of(
         &self,
@@ -96,7 +99,7 @@ impl Relative<'_> {
         low..high + 1
     }
 
-    /// Adds q · relative key to the scores.
+    /// Adds the products of queries and relative keys to the scores.
     #[inline(always)]
     fn add_keys<I: Isa>(&self, isa: I, block: &Block<'_, '_>, at: usize, scratch: &mut Scratch) {
         let Some(relative) = self.keys else { return };
@@ -117,7 +120,8 @@ impl Relative<'_> {
         }
     }
 
-    /// Adds k · relative query to the scores. Here the lanes of a vector are keys, not queries.
+    /// Adds the products of keys and relative queries to the scores. In these products, each lane of a SIMD vector
+    /// belongs to a key, not to a query.
     #[inline(always)]
     fn add_queries<I: Isa>(&self, isa: I, block: &Block<'_, '_>, at: usize, scratch: &mut Scratch) {
         let Some(relative) = self.queries else { return };

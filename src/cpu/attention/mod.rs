@@ -1,8 +1,9 @@
 //! Attention over packed texts, for every variant of the attention shaders.
 //!
-//! Work is split into tiles of up to [`QUERIES`] queries of one text. The lanes of a SIMD vector are queries, so a row
-//! of scores belongs to one key. A text's tiles start at its first query, and sums add keys in order. A text's result
-//! therefore does not depend on its neighbours, or on the number of threads.
+//! Work is split into tiles of up to [`QUERIES`] queries of one text. Each lane of a SIMD vector belongs to a query, so
+//! a row of scores belongs to one key. The first tile of a text starts at the text's first query, and sums add the
+//! terms of keys in order. A text's result therefore does not depend on the other texts of the batch, or on the number
+//! of threads.
 
 mod distances;
 mod product;
@@ -23,10 +24,11 @@ use crate::kernels::attention::{ATTENTION_LANE, AttentionParams};
 use distances::Distances;
 use product::{Left, Right, multiply};
 
-/// The maximum number of queries in a tile. The number is a multiple of the vector width of every machine.
+/// The maximum number of queries in a tile. The number is a multiple of the number of lanes in a SIMD vector, whatever
+/// the machine.
 const QUERIES: usize = 32;
 
-/// Heads side by side in the rows of a tensor.
+/// A tensor in which the heads of a token are side by side in the token's row.
 #[derive(Clone, Copy)]
 struct Heads<'a> {
     values: &'a [f32],
@@ -41,14 +43,14 @@ impl<'a> Heads<'a> {
         Heads { values, stride: stride4 as usize * 4, first: first4 as usize * 4 }
     }
 
-    /// Returns the values of a token's row, starting at a head.
+    /// Returns the values of a token's row from index `at` on, counted from the first head.
     #[inline(always)]
     fn from(&self, token: usize, at: usize) -> &'a [f32] {
         &self.values[token * self.stride + self.first + at..]
     }
 }
 
-/// A tile of queries of one text, as the shaders read it.
+/// A tile of queries of one text, in the format that the shaders read.
 #[derive(Clone, Copy)]
 struct Tile {
     first_token: usize,
@@ -79,18 +81,19 @@ struct Attention<'a> {
     flags: &'a Flags,
 }
 
-/// Memory that a thread reuses for each tile and head.
+/// Memory that a thread reuses for each tile and head. In the shapes, `head` is the number of values in a head. `width`
+/// is the number of queries in a tile, rounded up to whole SIMD vectors.
 #[derive(Default)]
 struct Scratch {
     /// The queries, `[head, width]`.
     queries: Vec<f32>,
     /// The scores, which are later replaced by weights, `[keys, width]`.
     scores: Vec<f32>,
-    /// The values, padded to a multiple of the vector width, `[keys, padded head]`.
+    /// The values, with each row padded to whole SIMD vectors, `[keys, padded head]`.
     values: Vec<f32>,
     /// The sums of weighted values, `[queries, padded head]`.
     sums: Vec<f32>,
-    /// The scores of relative keys or of relative queries.
+    /// The products with relative keys or with relative queries.
     relative: Vec<f32>,
     /// The keys, `[head, width]`, for relative queries.
     keys: Vec<f32>,
@@ -218,7 +221,7 @@ struct Block<'r, 'a> {
 }
 
 impl Block<'_, '_> {
-    /// Returns the keys that at least one query of the tile sees.
+    /// Returns the keys to which at least one query of the tile attends.
     #[inline(always)]
     fn keys(&self) -> std::ops::Range<usize> {
         let Tile { first_query, queries, keys, .. } = self.tile;
@@ -230,7 +233,7 @@ impl Block<'_, '_> {
         from..keys.min(last.saturating_add(self.attention.after).saturating_add(1)).max(from)
     }
 
-    /// Returns the lanes whose queries see a key.
+    /// Returns the lanes of the queries that attend to a key.
     #[inline(always)]
     fn seen_by(&self, key: usize) -> std::ops::Range<usize> {
         let Tile { first_query, queries, .. } = self.tile;
@@ -240,7 +243,8 @@ impl Block<'_, '_> {
         from.min(end)..end
     }
 
-    /// Transposes rows of a head to `[head, width]`, multiplied by the scale. Lanes after the last row are zero.
+    /// Transposes the values of a head in consecutive rows to `[head, width]`, and multiplies the values by the scale.
+    /// The columns after the last row's column are zero.
     #[inline(always)]
     fn transpose(&self, of: Heads<'_>, at: usize, first: usize, rows: usize, out: &mut Vec<f32>) {
         let (head, width) = (self.attention.head, self.width.max(rows));

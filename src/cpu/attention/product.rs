@@ -3,7 +3,7 @@
 use rten_simd::Isa;
 use rten_simd::ops::{BitOps, NumOps};
 
-/// A matrix whose values are broadcast. The value (r, d) has the index `r · row + d · column`.
+/// A matrix whose values are each copied to all SIMD lanes. The value (r, d) has the index `r · row + d · column`.
 #[derive(Clone, Copy)]
 pub(super) struct Left<'a> {
     pub values: &'a [f32],
@@ -18,12 +18,12 @@ pub(super) struct Right<'a> {
     pub stride: usize,
 }
 
-/// The number of rows that are computed at once. Each row has two SIMD vectors of sums, so the sums of all rows fit
-/// into 16 registers.
+/// The number of rows in a block of sums. Each row has two SIMD vectors of sums, so the sums of all rows fit into 16
+/// registers.
 const ROWS: usize = 6;
 
 /// Computes out = left · right, `[rows, width]`. `width` is a multiple of the vector width, and `depth` is at least 1.
-/// Each sum adds its products along `depth` in order, whatever the number of rows.
+/// Each sum adds its `depth` products in order, whatever the number of rows.
 #[inline(always)]
 pub(super) fn multiply<I: Isa>(
     isa: I,

@@ -113,9 +113,10 @@ impl<M: TextModel> ModelBuilder<M> {
     /// Sets the task whose LoRA is merged into the weights, for models that have several LoRAs. An example is
     /// `retrieval.query` of jina-embeddings-v3. Without a task, no LoRA is merged.
     ///
-    /// Unlike the argument `task` of `encode`, this setting applies to all texts, and it selects no prompt. Request the
-    /// prompt of the same name with [`EmbedOptions`](crate::EmbedOptions). The merged weights are rounded to the
-    /// storage type of the weights. With a LoRA, even a bf16 checkpoint that is stored as bf16 is therefore rounded.
+    /// Unlike the argument `task` of `encode`, this setting applies to all texts, and it selects no prompt. To use the
+    /// prompt with the name of the task, set `prompt_name` in [`EmbedOptions`](crate::EmbedOptions). The merged weights
+    /// are rounded to the storage type of the weights. Without a LoRA, a bf16 checkpoint that is stored as bf16 needs
+    /// no rounding; with a LoRA, it is rounded.
     ///
     /// ```no_run
     /// use vectile::{EmbedOptions, Embedder, ModelFiles, block_on};
@@ -152,7 +153,8 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// Sets how f16 is handled on an adapter without `SHADER_F16`: widened to f32, packed, or refused.
+    /// Sets the storage type that replaces f16 on an adapter without `SHADER_F16`: f32 or packed f16. With
+    /// [`HalfFallback::Error`], loading fails instead.
     pub fn half_fallback(mut self, fallback: HalfFallback) -> Self {
         self.dtype.half_fallback = fallback;
         self
@@ -393,9 +395,8 @@ mod lab {
             self.device_setup().open().await
         }
 
-        /// If the adapter is chosen automatically, fixes it to `adapter`, on which a model was loaded before. A new
-        /// automatic choice could start with an adapter that computes wrong results, but a report must cover one
-        /// adapter only.
+        /// If the adapter is chosen automatically, fixes the choice to `adapter`, on which a model was loaded before.
+        /// Otherwise a later load could choose another adapter, but a report must cover one adapter only.
         pub(crate) fn stay_on(mut self, adapter: &AdapterSummary) -> Self {
             self.adapter = self.adapter.fixed(adapter);
             self
@@ -410,8 +411,8 @@ mod lab {
             self
         }
 
-        /// Replaces the stored verdict on whether f16 is safe for the model by `verdict`. `None` means that no verdict
-        /// exists.
+        /// Makes the load use `verdict` on whether f16 is safe for the model, instead of the stored verdict. With
+        /// `None`, the load uses no verdict.
         pub(crate) fn measured(mut self, verdict: Option<F16Verdict>) -> Self {
             self.verdict = VerdictSource::Given(verdict);
             self

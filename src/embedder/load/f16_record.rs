@@ -13,15 +13,16 @@ use crate::files::{ModelFiles, read_cached};
 /// The name of the file in a model's directory that says whether f16 is safe for the model.
 const BESIDE: &str = "vectile-f16.json";
 
-/// The maximum length in bytes of a record beside a model. Vectile never writes a longer record.
+/// The maximum length in bytes of a record in a model's directory. Vectile never writes a longer record.
 const MAX_BYTES: u64 = 64 << 10;
 
-/// The verdict of `vectile verify` on whether f16 is safe for a model, and the extent of the measurement.
+/// The verdict of `vectile verify` on whether f16 is safe for a model, and the number of texts and tokens on which this
+/// was measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct F16Record {
-    /// The model's name as in messages, so that a person who reads the file can identify the model.
+    /// The model's name, as messages show it, so that a person who reads the file can identify the model.
     pub model: String,
-    /// The digest in the record's file name in a cache directory; see `verdict_name`.
+    /// The digest that is part of the record's file name in a cache directory; see `verdict_name`.
     pub name: String,
     /// The SHA-256 of the weights. The record does not apply to other weights.
     pub weights_sha256: String,

@@ -103,8 +103,8 @@ impl TextModel for MultiVectorEncoder {
         Ok(self.runner.check_all(first, encoded, options.on_too_long))
     }
 
-    /// Leaves out the vectors of tokens that the model excludes in this role. Normalizes the other vectors if `options`
-    /// request it.
+    /// Leaves out the vectors of tokens that the model excludes for this role (query or document). Normalizes the other
+    /// vectors if `options` request it.
     fn finish(
         &self,
         text: &Prepared,

@@ -1,5 +1,5 @@
-//! Measures an embedder for `vectile verify`. The module computes rows with any storage type of activations, the
-//! largest activations in each layer, and the ranges of weights.
+//! Measures an embedder for `vectile verify`. The module computes rows with any storage type of activations. It also
+//! measures the largest activations in each layer, and the ranges of weights.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,21 +44,21 @@ impl Probed {
     }
 }
 
-/// The range of a tensor that one kernel writes and another kernel reads.
+/// The range of the values in a tensor that one kernel writes and another kernel reads.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ActivationRange {
     /// The transformer layer, counted from 0; `None` for a tensor before the first layer.
     pub layer: Option<usize>,
-    /// The tensor's name, as in `inspect`. If a layer has several tensors with the same name, this name includes the
-    /// tensor that was the kernel's input, as in `normed after down`.
+    /// The tensor's name, as in `inspect`. If a layer has several tensors with this name, the name of the kernel's
+    /// first input is added, as in `normed after down`.
     pub tensor: String,
     /// The kernel that writes the tensor.
     pub kernel: String,
     /// The largest magnitude over all texts, computed with f32 activations; `None` if a value is not finite.
     pub largest: Option<f32>,
-    /// The index of the text in which the largest value occurs.
+    /// The index of the text in which the largest magnitude occurs.
     pub text: usize,
-    /// The index of the token with the largest value, counted from the beginning of that text.
+    /// The index of the token with the largest magnitude, counted from the beginning of that text.
     pub token: usize,
     /// The number of texts in which a value of this tensor exceeds the largest f16 value.
     pub texts_beyond_f16: usize,
@@ -90,7 +90,7 @@ pub struct WeightRange {
     pub largest: f32,
     /// The number of values whose magnitude exceeds the largest f16 value.
     pub overflowed: usize,
-    /// The first value whose magnitude exceeds the largest f16 value; `None` if there is no such value.
+    /// The first value, in the tensor's order, whose magnitude exceeds the largest f16 value; `None` if there is none.
     pub first_overflow: Option<f32>,
     /// The number of values that become zero or subnormal in f16.
     pub flushed: usize,
@@ -229,7 +229,8 @@ impl Embedder {
         self.runner().model.weights_sha256()
     }
 
-    /// Returns the facts about f16 that the model's architecture states.
+    /// Returns the facts about f16 that hold for the model's architecture, such as whether its activations can exceed
+    /// the range.
     pub(crate) fn f16_facts(&self) -> F16Facts {
         self.runner().model.transformer.facts().f16
     }
@@ -287,13 +288,14 @@ fn append(probed: &mut Probed, first: usize, rows: &BatchRows) {
 pub(super) enum Tapped {
     /// The tensors that 16-bit activations would store in 16 bits.
     Activations,
-    /// These tensors, and those outside of the layers, such as the results of pooling and of later modules.
+    /// The tensors of `Activations`, and also the tensors outside of the layers, such as the results of pooling and of
+    /// later modules.
     ActivationsAndRows,
 }
 
-/// Runs a batch with f32 activations, and calls `visit` with the values of each tensor that `tapped` names, and with
-/// their number for each token. For a tensor with a row for each text, this number is the number of all values. If the
-/// device is lost, it is not opened again.
+/// Runs a batch with f32 activations, and calls `visit` with the values and the width of each tensor that `tapped`
+/// names. The width is the number of values per token. For a tensor with a row for each text, the width is the number
+/// of all values. If the device is lost, it is not opened again.
 pub(super) async fn tap(
     runtime: &mut Runtime,
     runner: &Runner,
@@ -359,8 +361,8 @@ impl ActivationRange {
     }
 }
 
-/// Returns the layer and the name of a tensor, and the kernel that writes it. If the layer has several tensors with the
-/// same name, the name includes the tensor that was the kernel's input.
+/// Returns the layer and the name of a tensor, and the kernel that writes it. If the layer has several tensors with
+/// this name, the name of the kernel's first input is added.
 pub(super) fn label(graph: &Graph, id: TensorId) -> (Option<usize>, String, String) {
     let info = &graph.tensors[id.0];
     let writer = graph.dispatches.iter().find(|dispatch| graph.written(dispatch) == Some(id));

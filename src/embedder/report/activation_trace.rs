@@ -19,7 +19,8 @@ pub(crate) struct TracedTensor {
     pub kernel: String,
     /// The tensor's values, with the shape `[tokens, width]`.
     pub values: Vec<f32>,
-    /// The number of values of a token. For a tensor with one row for the text, this is the number of all values.
+    /// The number of values per token. If the tensor has one row for the whole text, the width is the number of all
+    /// values.
     pub width: usize,
 }
 
@@ -28,7 +29,7 @@ impl Embedder {
     /// written. The later tensors of a long text are left out if they do not fit into 1 GiB.
     ///
     /// # Errors
-    /// Returns the errors of embedding the text. A value that is not finite is no error.
+    /// Returns the errors of embedding the text. A value that is not finite does not cause an error.
     pub(crate) async fn trace(&self, text: &str) -> Result<Vec<TracedTensor>, Error> {
         let runner = self.runner();
         let (tokens, _) = self.tokens_to_probe(&[text.to_owned()])?;

@@ -65,7 +65,7 @@ pub struct Inspection {
     pub similarity: Option<String>,
     /// The maximum number of tokens of a text or a pair.
     pub max_seq_length: Option<usize>,
-    /// Two numbers: the tokens in the tokenizer, and the rows in the embedding table.
+    /// The number of tokens in the tokenizer, and the number of rows in the embedding table.
     pub vocabulary: [usize; 2],
     /// The model's prompts by name.
     pub prompts: BTreeMap<String, String>,

@@ -57,7 +57,8 @@ impl Embedder {
         self.runner().runtime.lock().await.other_plan = plan;
     }
 
-    /// Sets the token budget of a batch, or the largest budget that the adapter allows if that is smaller.
+    /// Sets the token budget of a batch. If the adapter does not allow this budget, sets the largest budget that it
+    /// allows.
     pub(crate) fn set_batch_tokens(&mut self, tokens: usize) {
         let runner = self.runner_mut();
         let widest = runner.model.widest();

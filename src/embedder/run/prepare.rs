@@ -13,8 +13,8 @@ pub struct Prepared {
     pub(in crate::embedder) tokens: Tokens,
     /// The index of the text in the caller's list, for error messages.
     pub(in crate::embedder) text: usize,
-    /// False if the text's result follows from its tokens alone. Such a text is not run on the device, and its row is
-    /// empty.
+    /// False if the host computes the text's result from its tokens alone. Such a text is not run on the device, and
+    /// its row is empty.
     pub(in crate::embedder) needs_device: bool,
 }
 
@@ -93,7 +93,7 @@ impl Runner {
         Ok(prompt.filter(|prompt| !prompt.is_empty()))
     }
 
-    /// Tokenizes texts with a prompt before each text. `first` is the index of the first text in the caller's list.
+    /// Tokenizes texts with a prompt before each text. `first` is the index of `texts[0]` in the caller's list.
     ///
     /// # Errors
     /// Returns the errors of [`Runner::prompt`]. If a single text has an error, the error takes the place of that
@@ -226,7 +226,7 @@ impl Runner {
         Ok((joined, pieces))
     }
 
-    /// Returns true if texts that are too long are truncated at their beginning.
+    /// Returns true if truncation removes the first tokens of a text, instead of its last tokens.
     pub(crate) fn truncates_left(&self) -> bool {
         self.model.tokenizer.truncates_left()
     }

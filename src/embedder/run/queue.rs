@@ -50,7 +50,7 @@ struct Pending<P> {
     /// True if no further texts of the call will arrive.
     complete: bool,
     max_in_flight: usize,
-    /// The number of times that the device was lost since the last batch was finished.
+    /// The number of times that the device was lost since the most recently finished batch.
     losses: usize,
 }
 
@@ -68,8 +68,8 @@ impl<P: Borrow<Prepared>> Pending<P> {
         }
     }
 
-    /// Puts the texts of a failed batch back into the queue. The texts of all later batches follow them, because rows
-    /// are returned in order.
+    /// Puts the texts of a failed batch back into the queue. The texts of all batches that were started later are also
+    /// put back, behind them, because rows are returned in order.
     fn fault(&mut self, error: Error, texts: Vec<P>, tokens: usize) -> Fault {
         let count = texts.len();
         while let Some(later) = self.in_flight.pop_back() {
@@ -107,7 +107,7 @@ impl<P: Borrow<Prepared>> Pending<P> {
 impl Runner {
     /// Calls `more` for further texts until it returns `None`, runs these texts, and passes each row to `take`, in
     /// order. If the row of a text is not finite, `take` gets an error for this text, and other texts are not affected.
-    /// Concurrent calls share the device by turns, one batch at a time.
+    /// Concurrent calls take turns on the device. In each turn, one batch is started or finished.
     ///
     /// # Errors
     /// Returns the first error of `more` or `take`. Returns [`Error::OutOfMemory`] if the memory does not suffice for a
@@ -223,7 +223,7 @@ impl Runner {
     }
 
     /// Recovers from a failed batch where possible. If the device was lost, it is opened again once. If memory ran out,
-    /// later batches are on the device one at a time. If memory runs out again, batches are halved.
+    /// the device holds only one batch at a time from then on. If memory runs out again, batches are halved.
     async fn recover<P>(
         &self,
         pending: &mut Pending<P>,

@@ -8,8 +8,8 @@ use crate::error::Error;
 use crate::gpu::executor::Outcome;
 use crate::kernels::Activations;
 
-/// The maximum difference between a normalised row's length and 1. The limit is far above the rounding errors of f32
-/// (1e-6), and far below the difference that results if a kernel did not run.
+/// The maximum allowed difference between a normalised row's length and 1. The limit is far above the rounding errors
+/// of f32 (1e-6), and far below the difference that results if a kernel did not run.
 const LENGTH_TOLERANCE: f64 = 1e-3;
 
 /// The output rows of a batch, one for each text. If the model computes a row for each token, the row of a text is the

@@ -127,11 +127,12 @@ impl Runtime {
         Ok(rows)
     }
 
-    /// Opens the device and loads the model again after a loss. Batches that were started before the loss have no rows.
+    /// Opens the device and loads the model again after a loss. Batches that were started before the loss return no
+    /// rows.
     ///
     /// # Errors
-    /// Returns `loss` itself if a different adapter is found. Vectors of that adapter would not be bit-identical to
-    /// earlier vectors, and its f16 is untested.
+    /// Returns the error `loss` itself if the device that was opened again belongs to a different adapter. Vectors of
+    /// that adapter would not be bit-identical to earlier vectors, and its f16 is untested.
     pub async fn recover(
         &mut self,
         model: &Model,

@@ -31,7 +31,7 @@ pub struct SparseEncoder {
     max_active_dims: Option<usize>,
     /// The number of tokens in the vocabulary.
     dim: usize,
-    /// The ids of the special tokens. If a model computes weights for the tokens of a text, special tokens get no
+    /// The ids of the special tokens. A model that weights only the tokens of a text, such as bge-m3, gives them no
     /// weight.
     special: HashSet<u32>,
     queries: Option<StaticQueryTable>,

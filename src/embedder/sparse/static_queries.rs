@@ -73,7 +73,7 @@ impl StaticQueryTable {
         Ok(tokens)
     }
 
-    /// Returns each distinct token id whose weight is above zero, with this weight, sorted by id.
+    /// Returns the distinct token ids whose weight is above zero, each with its weight, sorted by id.
     pub fn weights(&self, ids: &[u32]) -> Vec<(u32, f32)> {
         let mut ids = ids.to_vec();
         ids.sort_unstable();

@@ -39,8 +39,8 @@ impl SparseVector {
         sum
     }
 
-    /// Returns a vector of the `most` largest weights of this vector, as with sentence-transformers' `max_active_dims`.
-    /// Among equal weights, the weights with smaller indices are selected.
+    /// Returns a vector with the largest weights of this vector, at most `most` of them, as with sentence-transformers'
+    /// `max_active_dims`. Among equal weights, the weights with smaller indices are selected.
     ///
     /// ```
     /// use vectile::SparseVector;
@@ -80,8 +80,8 @@ impl SparseVector {
         SparseVector::largest(largest.into_iter().collect(), None)
     }
 
-    /// Returns a vector of the `most` largest weights of `active`, which must be sorted by index. Among equal weights,
-    /// the weights with smaller indices are selected.
+    /// Returns a vector with the largest weights of `active`, at most `most` of them. `active` must be sorted by index.
+    /// Among equal weights, the weights with smaller indices are selected.
     pub(super) fn largest(mut active: Vec<(u32, f32)>, most: Option<usize>) -> Self {
         if let Some(most) = most.filter(|most| *most < active.len()) {
             active.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));

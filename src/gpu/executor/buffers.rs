@@ -50,7 +50,7 @@ impl Executor {
     }
 
     /// Returns a free read-back buffer of at least `bytes` bytes. The caller adds it to `readbacks` again once it is
-    /// unmapped. After a failure the buffer is dropped, and the next call makes another.
+    /// unmapped. After a failure, the caller drops the buffer, and the next call of this function makes a new one.
     pub(super) fn readback(&mut self, bytes: u64) -> Result<wgpu::Buffer, Error> {
         let fitting = self.readbacks.iter().position(|buffer| buffer.size() >= bytes);
         if let Some(at) = fitting {
@@ -61,7 +61,7 @@ impl Executor {
         self.gpu.buffer("read-back", self.roomy(bytes), usage)
     }
 
-    /// Records commands that clear the overflow flags, and the tensors that dispatches write only in part.
+    /// Records commands that clear two things: the overflow flags, and the tensors that dispatches write only in part.
     pub(super) fn clear(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -147,8 +147,8 @@ impl Executor {
     }
 }
 
-/// Returns the bytes of all buffers that a graph needs besides its weights, in the sizes that [`Executor`] makes them.
-/// Sizes of inputs are rounded up to powers of two, and there are read-back buffers for two graphs in flight.
+/// Returns the bytes of all buffers that [`Executor`] makes for a graph, without its weights. Sizes of inputs are
+/// rounded up to powers of two, and two graphs in flight have a read-back buffer each.
 pub(crate) fn batch_bytes(graph: &Graph) -> u64 {
     let inputs = graph.tensors.iter().map(|tensor| match tensor.source {
         TensorSource::Input(_) => tensor.bytes.next_power_of_two(),

@@ -24,7 +24,8 @@ use buffers::PARAMS_STRIDE;
 pub(crate) use buffers::batch_bytes;
 use report::Report;
 
-/// A submit is split after this many dispatches of maximum size: about 250 ms of work at the assumed rate.
+/// The maximum work of a submit, in dispatches of maximum size. On a GPU at the slowest assumed rate, five such
+/// dispatches take 250 ms.
 const SUBMIT_DISPATCHES_OF_WORK: u64 = 5;
 
 /// The result of running a graph.
@@ -55,10 +56,11 @@ pub struct Executor {
     weights: Vec<wgpu::Buffer>,
     /// Writes of weights that may still be in flight.
     uploads: Vec<wgpu::SubmissionIndex>,
-    /// The buffers of scratch slots, which grow to the size that graphs need.
+    /// The buffers for scratch tensors, one for each slot. The buffers grow to the size that graphs need.
     scratch: Vec<wgpu::Buffer>,
     /// The buffers for inputs, overflow flags and parameters, which grow to the size that graphs need. Graphs in flight
-    /// share these buffers, since the queue runs writes and submits in order.
+    /// share these buffers. The queue runs writes and submits in order, so a write for the next graph does not affect
+    /// the previous graph.
     named: HashMap<String, wgpu::Buffer>,
     /// The read-back buffers that no graph in flight uses.
     readbacks: Vec<wgpu::Buffer>,
@@ -109,7 +111,7 @@ impl Executor {
         self.pipelines.cache_in(&self.gpu, directory);
     }
 
-    /// Writes compiled pipelines to their cache, if any were made since it was last written.
+    /// Writes compiled pipelines to their cache, if any were made since the cache was last written.
     pub(crate) fn save_pipelines(&mut self) {
         self.pipelines.save();
     }
@@ -124,8 +126,8 @@ impl Executor {
         self.pipelines.adopt(ahead);
     }
 
-    /// Makes the pipelines of several graphs at once. If the driver refuses a pipeline, the error is returned later,
-    /// when a graph that needs the pipeline runs.
+    /// Makes the pipelines of several graphs before any of these graphs runs. If the driver refuses a pipeline, the
+    /// error is returned later, when a graph that needs the pipeline runs.
     pub(crate) async fn make_ahead<'a>(&mut self, graphs: impl Iterator<Item = &'a Graph>) {
         if !self.gpu.is_noop() {
             let keys = self.pipelines.missing(pipelines_of(graphs));

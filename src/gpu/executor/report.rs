@@ -1,9 +1,10 @@
 //! The report that a batch writes on the device: an overflow flag for each token, and a receipt, which counts
 //! dispatches.
 //!
-//! The report buffer holds the flags, then the batch's nonce, then the receipt. Every dispatch adds the nonce to the
-//! receipt once (`shaders/shared/report.wgsl`), and the report is read back with the output rows. If a driver stops
-//! computing, its receipt is too small or belongs to another batch. The fault is therefore noticed in the same batch.
+//! The report buffer holds the flags, then the batch's nonce (a number that differs from batch to batch), then the
+//! receipt. Every dispatch adds the nonce to the receipt once (`shaders/shared/report.wgsl`), and the report is read
+//! back with the output rows. If a driver stops computing, the receipt is too small or comes from another batch. The
+//! fault is therefore noticed in the same batch.
 
 use crate::error::Error;
 use crate::gpu::graph::{Dispatch, Graph};
@@ -48,7 +49,7 @@ impl Report {
         (self.tokens * 4) as u64
     }
 
-    /// Returns the 32-bit words after the flags, with their values before the batch runs.
+    /// Returns the initial values of the 32-bit words after the flags, before the batch runs.
     pub fn initial_tail(&self) -> [u32; TAIL_WORDS] {
         [self.nonce, 0]
     }

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::gpu::executor::Executor;
 
 impl Executor {
-    /// The maximum number of writes of weights in flight.
+    /// The maximum number of weight writes that are in flight at the same time.
     pub(crate) const UPLOADS_AT_ONCE: usize = 2;
 
     /// Makes a buffer for a weight, which [`Executor::write_weight`] then fills. Returns the buffer's number.
@@ -25,7 +25,7 @@ impl Executor {
     /// Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`].
     pub fn write_weight(&mut self, weight: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         self.gpu.queue.write_buffer(&self.weights[weight], offset, bytes);
-        // A browser takes writes without a submit, and no code may wait for them there.
+        // In a browser, writes need no submit, and code cannot block to wait for them.
         if cfg!(not(target_arch = "wasm32")) {
             self.uploads.push(self.gpu.queue.submit([]));
             if self.uploads.len() > Self::UPLOADS_AT_ONCE {

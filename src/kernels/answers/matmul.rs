@@ -47,7 +47,7 @@ fn plain_answer(builder: &mut Builder, rows: usize, activation: Activation, whol
     answer_of(builder, [rows, columns], epilogue, expected)
 }
 
-/// Tests rows of x with 64 values, which are a whole number of slices in every variant.
+/// Tests rows of x with 64 values, which every variant divides into slices without a remainder.
 pub fn whole_slices(builder: &mut Builder) -> Answer {
     let epilogue = matmul::Epilogue::Plain(Activation::None, None);
     answer_along(builder, [19, 64, 45], epilogue, |x, w, bias| {

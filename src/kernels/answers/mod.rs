@@ -1,7 +1,7 @@
 //! Known-answer tests: each kernel runs on small fixed inputs, and its plain-Rust reference gives the expected result.
 //!
-//! The self-test runs these tests on a user's adapter. The sizes of the inputs are odd on purpose, so that the tests
-//! include padding, partly filled tiles and partly filled subgroups.
+//! The self-test runs these tests on a user's adapter. Most sizes of the inputs are deliberately not multiples of tile
+//! sizes, so that the tests include padding, partly filled tiles and partly filled subgroups.
 
 mod experts;
 mod matmul;
@@ -77,8 +77,8 @@ pub struct KnownAnswer {
     pub family: Family,
     /// The runs of the kernel: one without options, and others that together execute every branch of the kernel.
     pub runs: &'static [Run],
-    /// The largest error that is allowed in a result computed in f32. The error of rounding to the storage type is added
-    /// to this tolerance.
+    /// The largest error that is allowed in a result computed in f32. The error of rounding to the storage type is
+    /// added to this tolerance.
     pub tolerance: f64,
 }
 

@@ -15,7 +15,7 @@ const RUN_SECONDS: f64 = 0.3;
 /// The maximum number of tokens in a run. This maximum limits the length of a run on a fast adapter.
 const RUN_TOKENS: usize = 1 << 18;
 
-/// A length of texts and a token budget of batches that are timed together.
+/// The size of one measurement: the length of its texts and the token budget of its batches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CellSize {
     /// The maximum number of tokens in a batch.

@@ -12,14 +12,14 @@ pub struct BenchOptions {
     pub adapters: Vec<AdapterChoice>,
     /// The precisions to compare. The bench always adds f32.
     pub precisions: Vec<Combination>,
-    /// The token budgets of a batch. The throughput is measured for each budget with each length of text.
+    /// The token budgets of a batch. The throughput is measured for every combination of a budget and a length of text.
     pub batch_tokens: Vec<usize>,
-    /// The lengths of texts in tokens. The throughput is measured for each length with each token budget.
+    /// The lengths of texts in tokens. The throughput is measured for every combination of a length and a token budget.
     pub lengths: Vec<usize>,
-    /// The texts to run, after the name of their source for reports. `None` means the built-in texts.
+    /// The name of the texts' source, for reports, and the texts to run. `None` means the built-in texts.
     pub texts: Option<(String, Vec<String>)>,
-    /// Pairs of texts with scores, after the name of their source for reports. With pairs, the bench reports Spearman's
-    /// rank correlation.
+    /// The name of the pairs' source, for reports, and pairs of texts with scores. With pairs, the bench reports
+    /// Spearman's rank correlation.
     pub pairs: Option<(String, Vec<Pair>)>,
     /// The number of rounds of each measurement; `None` for the default.
     pub rounds: Option<usize>,

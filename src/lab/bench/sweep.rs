@@ -24,7 +24,7 @@ const FOREIGN_TOKENS: usize = 256;
 /// results.
 const SAME: f64 = 0.999;
 
-/// The key of a group of dispatches that do the same work.
+/// Identifies a group of dispatches that do the same work. The dispatches of a group are measured together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     tokens: usize,
@@ -236,7 +236,8 @@ fn cases(
     cases
 }
 
-/// Returns true if the same kernel variant is in the adapter's default plan `own`, so that it was already measured.
+/// Returns true if a dispatch of another plan runs a kernel variant that the default plan runs too. `own` contains the
+/// keys of all plans, so this variant was already measured.
 fn is_repeated(key: &Key, own: &BTreeMap<Key, Times>) -> bool {
     let same = |other: &Key| {
         (other.kernel, other.subgroup, other.variant) == (key.kernel, key.subgroup, key.variant)

@@ -27,8 +27,8 @@ pub(super) fn of_length(
             "the texts have no words; give texts with at least one word",
         ));
     }
-    // The stride is prime. Unless the number of words is a multiple of the stride, no two texts start at the same word
-    // until texts have started at all words.
+    // The stride 7919 is prime, so texts start at different words until a text has started at each word. The exception
+    // is a number of words that is a multiple of 7919.
     let start = |text: usize| text * 7919 % words.len();
     let run = |start: usize, n: usize| {
         let run: Vec<&str> = words.iter().cycle().skip(start).take(n).copied().collect();

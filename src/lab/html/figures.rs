@@ -58,7 +58,7 @@ fn accuracy(precisions: &[PrecisionReport]) -> Result<Markup, String> {
     Ok(figure("Speed against accuracy", &label, &speed_accuracy(&points)?, &[], &note))
 }
 
-/// Returns the median, minimum and maximum over the rounds of the rate in tokens per second.
+/// Returns the rate in tokens per second: its median, minimum and maximum over the rounds.
 fn rates(cell: &Cell) -> Ratio {
     let rates =
         cell.rounds_s.iter().map(|seconds| cell.tokens as f64 / seconds).collect::<Vec<_>>();

@@ -293,7 +293,8 @@ pub(super) struct Group {
     pub dots: Vec<(usize, Ratio)>,
 }
 
-/// Returns a plot as SVG, with groups of dots and the spread of each dot. The vertical axis ends at `most`.
+/// Returns a plot as SVG, with groups of dots. A line through each dot shows its minimum and maximum. The vertical axis
+/// ends slightly above `most`.
 pub(super) fn dots(groups: &[Group], series: usize, most: f64) -> Result<String, String> {
     draw(300, |area| {
         let mut chart = ChartBuilder::on(area)

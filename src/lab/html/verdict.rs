@@ -3,7 +3,7 @@
 use crate::lab::html::number::{cosine_floor, ratio_text};
 use crate::lab::report::{AdapterReport, Cell, PrecisionReport, Ratio};
 
-/// The result of comparing the speed of a precision with the first precision over all rounds.
+/// The result of comparing a precision's speed with the first precision's speed, over all rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Speed {
     Faster,

@@ -104,7 +104,8 @@ fn is_matrices(variant: Variant) -> bool {
 
 /// Returns the chosen variants for a shape, and adds a case for each number of rows to `cases`. The number of rows
 /// selects only among bit-identical variants. Cooperative matrices round differently from other variants, so they are
-/// used for all numbers of rows or for none. The times at the largest number of rows decide between the two.
+/// used for all numbers of rows or for none. The times at the largest number of rows decide whether cooperative
+/// matrices are used.
 pub(super) fn choices(cases: &mut Vec<TuneCase>, timed: Vec<RowTimes>) -> Vec<Choice> {
     let mut choices = Vec::new();
     let mut uses_matrices = false;

@@ -24,8 +24,8 @@ pub struct AgainstCpu {
     pub not_finite: Vec<usize>,
     /// The comparison of each precision with the CPU: f32, then f16 if it is safe, then the requested precision.
     pub comparisons: Vec<Agreement>,
-    /// The index of the text whose tensors were compared, because its vectors in f32 differ; `None` if all agree. It is
-    /// the shortest such text.
+    /// The index of the text whose tensors were compared: the shortest text whose f32 vectors on the adapter and on the
+    /// CPU differ. `None` if all texts agree.
     pub traced_text: Option<usize>,
     /// The first tensor of this text that differs; `None` if no tensor differs.
     pub first_difference: Option<FirstDifference>,
@@ -42,10 +42,11 @@ pub struct FirstDifference {
     pub kernel: String,
     /// The index of the token whose values differ most, counted from the beginning of the text.
     pub token: usize,
-    /// The largest difference between two values of this token, divided by the length of the CPU's values; `None` if a
-    /// value is not finite.
+    /// The largest difference between a value of this token and the CPU's value, divided by the Euclidean length of the
+    /// CPU's values; `None` if a value is not finite.
     pub error: Option<f64>,
-    /// The distance as a share of the tolerance for vectors; `None` if a value is not finite.
+    /// The distance of the token's values from the CPU's values, as a share of the tolerance; above 1 means beyond the
+    /// tolerance. `None` if a value is not finite.
     pub share: Option<f64>,
 }
 
@@ -59,11 +60,11 @@ impl FirstDifference {
     }
 }
 
-/// Runs the texts on the CPU in f32, and compares each of the runs with the CPU's rows. The first run is in f32. If it
-/// differs, the first tensor that differs is found.
+/// Runs the texts on the CPU in f32, and compares each of the runs with the CPU's rows. The first run is in f32. If its
+/// rows differ from the CPU's rows, this function also finds the first tensor that differs.
 ///
-/// No model may be loaded, because two copies of the weights may not fit into memory. If the CPU cannot hold the model,
-/// the comparison is skipped.
+/// The caller must drop its loaded model first, because two copies of the weights may not fit into memory. If the CPU
+/// cannot hold the model, the comparison is skipped.
 ///
 /// # Errors
 /// Returns the errors of loading and running the model.
@@ -170,8 +171,8 @@ fn first_difference(
     })
 }
 
-/// Returns the token whose values differ most, and their distance; `None` if no token exceeds the tolerance. Instead of
-/// a distance, a token with a value that is finite only on the CPU has `None`, and it differs most.
+/// Returns the token whose values differ most, and their distance; `None` if no token exceeds the tolerance. If a token
+/// has a value that is finite only on the CPU, the result is the first such token, with `None` as its distance.
 fn farthest_token(
     own: &TracedTensor,
     cpu: &TracedTensor,
@@ -235,7 +236,7 @@ mod tests {
         own[0].values[2] = f32::NAN;
         let found = first_difference(&own, &cpu, TOLERANCE).unwrap();
         assert_eq!((found.place().as_str(), found.token, found.error), ("embeddings", 1, None));
-        // A value that is not finite on the CPU either is no difference.
+        // If the CPU's value is not finite either, this does not count as a difference.
         let mut lost = cpu.clone();
         lost[0].values[2] = f32::INFINITY;
         assert_eq!(first_difference(&own, &lost, TOLERANCE).unwrap().place(), "layer 0 up");

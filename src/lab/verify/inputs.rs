@@ -5,10 +5,11 @@ use super::texts;
 use crate::embedder::{EmbedOptions, Embedder};
 use crate::error::Error;
 
-/// Options of [`verify`](super::verify()): the texts, the reference vectors, and the files for the verdict.
+/// Options of [`verify`](super::verify()): the texts, the reference vectors, and the places where the verdict is
+/// stored.
 #[derive(Debug, Clone, Default)]
 pub struct VerifyOptions {
-    /// The texts to measure on, after the name of their source for reports. `None` means the built-in texts, two of
+    /// The name of the texts' source, for reports, and the texts to measure on. `None` means the built-in texts, two of
     /// which are as long as the model allows.
     pub texts: Option<(String, Vec<String>)>,
     /// The reference vectors. `None` means the vectors that Vectile ships for the model, if any.

@@ -4,8 +4,8 @@ use super::agreement::Agreement;
 use crate::dtype::{F16Safety, F16Verdict, Storage};
 use crate::embedder::report::activation_ranges::{ActivationRange, WeightRange};
 
-/// The factor by which the largest activation must stay below 65504 for f16 activations to be safe. Texts that were not
-/// measured may have larger activations.
+/// f16 activations are safe only if the largest measured activation is at most 65504 divided by this factor. Texts that
+/// were not measured may have larger activations.
 pub const HEADROOM: f32 = 4.0;
 
 /// The minimum cosine between a text's vectors in f16 and in f32 for f16 to be safe.

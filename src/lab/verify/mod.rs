@@ -1,9 +1,9 @@
 //! Checks a model on an adapter, and measures whether the model's weights and activations stay within the range of f16.
 //!
-//! [`verify`] runs the known-answer tests of every kernel and compares vectors with reference vectors. It also compares
-//! them with the CPU's vectors of the same texts, which needs no reference. It measures how close activations and
-//! weights come to the limits of f16. It then stores a verdict on whether f16 is safe for the model, and later loads
-//! of the model use this verdict.
+//! [`verify`] runs the known-answer tests of every kernel and compares vectors with reference vectors. The function
+//! also compares the vectors with the CPU's vectors of the same texts, which needs no reference. It measures how close
+//! activations and weights come to the limits of f16. Then it stores a verdict on whether f16 is safe for the model,
+//! and later loads of the model use this verdict.
 
 mod against_cpu;
 mod agreement;
@@ -151,7 +151,7 @@ pub async fn verify(
     Ok(verification)
 }
 
-/// The inputs that decide the precision of the model, without the verdict on whether f16 is safe.
+/// The inputs that decide the precision of the model, except the verdict on whether f16 is safe.
 struct DtypePolicy {
     options: DtypeOptions,
     checkpoint: crate::dtype::CheckpointDtype,

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::error::Error;
 
-/// The shipped reference files, each after the SHA-256 of its model's weights. `scripts/verify_reference.py` makes
-/// these files.
+/// The shipped reference files. Each entry holds the SHA-256 of the model's weights, and then the reference file's
+/// content. `scripts/verify_reference.py` makes these files.
 const SHIPPED: &[(&str, &[u8])] = &[(
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     include_bytes!("../../../data/all-MiniLM-L6-v2.safetensors"),

@@ -23,7 +23,7 @@ pub(super) struct F32Run {
     pub activations: Vec<ActivationRange>,
     pub texts_beyond_f16: Vec<usize>,
     pub weights: Vec<WeightRange>,
-    /// The rows of the f32 run, converted to f64. The rows of other runs are compared with them.
+    /// The rows of the f32 run, converted to f64. The rows of other runs are compared with these rows.
     expected: Vec<Vec<f64>>,
 }
 
@@ -125,7 +125,8 @@ impl HalfRuns {
 }
 
 /// Loads the model in f32. If f32 weights do not fit into memory and the checkpoint has 16-bit weights, the 16-bit
-/// weights are loaded unchanged. They hold the same values, and with f32 activations the arithmetic is the same.
+/// weights are loaded unchanged. The 16-bit weights hold the same values as f32 weights, and with f32 activations the
+/// arithmetic is the same.
 pub(super) async fn load_f32(builder: &EmbedderBuilder) -> Result<Embedder, Error> {
     let activations = Some(ActivationsRequest::F32);
     let half_fallback = HalfFallback::Packed;

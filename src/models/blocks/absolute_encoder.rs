@@ -1,5 +1,5 @@
 //! The encoder of BERT and its descendants, which adds positions to the embeddings. The layers have a norm after each
-//! residual sum. The file of a model family gives the sizes and the tensor names.
+//! residual sum. The source file of a model family gives the sizes and the tensor names.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -78,7 +78,7 @@ struct LoadedAbsoluteEncoder {
 #[derive(Debug)]
 struct Layer {
     qkv: Linear,
-    /// The layer's projection of the table rows for distances; `None` if `qkv` projects these rows too.
+    /// The layer's projection of the rows that belong to distances; `None` if `qkv` projects these rows too.
     relative: Option<Linear>,
     output: Linear,
     attention_norm: Norm,

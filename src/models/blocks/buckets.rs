@@ -7,9 +7,9 @@ use crate::error::Error;
 use crate::kernels::Builder;
 use crate::kernels::attention::{DistanceBias, distance_bias};
 
-/// How distances are grouped into buckets. One half of the buckets is for keys after the query, and the other half for
-/// all other keys. Within each half, half of the buckets hold one distance each; the other buckets grow geometrically
-/// up to `max_distance`.
+/// The settings that group distances into buckets. One half of the buckets is for keys after the query, and the other
+/// half for all other keys. Within each half, half of the buckets hold one distance each; the other buckets grow
+/// geometrically up to `max_distance`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::models) struct Buckets {
     pub count: usize,
@@ -64,7 +64,7 @@ impl Buckets {
 mod tests {
     use super::*;
 
-    /// Returns the first distance of each bucket, for distances from 0 to 600.
+    /// Returns the smallest distance in each bucket, for distances from 0 to 600.
     fn starts(count: usize, max_distance: usize, sign: i64) -> Vec<i64> {
         let buckets = Buckets { count, max_distance };
         let of = |distance: i64| buckets.of(sign * distance);

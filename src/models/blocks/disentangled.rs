@@ -1,7 +1,8 @@
 //! Disentangled attention (He et al. 2021, <https://arxiv.org/abs/2006.03654>).
 //!
-//! A score is q · k, plus q · the key of the distance, plus k · the query of the distance. Each layer projects the keys
-//! and queries of distances from one table.
+//! Each distance between tokens has a key and a query of its own. A score is q · k, plus up to two products: q · (key
+//! of the distance) and k · (query of the distance). Each layer projects the keys and queries of all distances from one
+//! table.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -21,7 +22,7 @@ const NORM: &str = "encoder.LayerNorm";
 const KEYS: &str = "attention.self.pos_key_proj";
 const QUERIES: &str = "attention.self.pos_query_proj";
 
-/// How a distance between tokens selects a row of the table, and how the rows are used.
+/// The settings by which a distance between tokens selects a row of the table, and the uses of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::models) struct Disentangled {
     /// The number of table rows for keys after the query. The table has the same number of rows for all other keys.
@@ -32,9 +33,9 @@ pub(in crate::models) struct Disentangled {
     pub normed: bool,
     /// True if the layer's own query and key matrices project the rows.
     pub shared: bool,
-    /// True if scores include q · key of the distance (`c2p`).
+    /// True if scores include q · (key of the distance), which configs call `c2p`.
     pub keys: bool,
-    /// True if scores include k · query of the distance (`p2c`).
+    /// True if scores include k · (query of the distance), which configs call `p2c`.
     pub queries: bool,
 }
 
@@ -72,7 +73,7 @@ impl Disentangled {
         Ok(self)
     }
 
-    /// Returns the table row of a distance, key − query. A larger distance never has a larger row number.
+    /// Returns the table row of a distance, key − query. The row number falls or stays the same as the distance grows.
     ///
     /// Each step is rounded to f32, as in torch. Without this rounding, a distance at the edge of a bucket would fall
     /// into the neighbouring bucket. The logarithms are computed in f64 and rounded, because f32 logarithms differ

@@ -17,7 +17,7 @@ pub(in crate::models) const WORDS: &str = "embeddings.word_embeddings.weight";
 const POSITIONS: &str = "embeddings.position_embeddings.weight";
 pub(in crate::models) const TYPES: &str = "embeddings.token_type_embeddings.weight";
 
-/// The embedding tables of a model, and how the model counts positions.
+/// The embedding tables of a model, and the settings by which the model counts positions.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::models) struct Embeddings {
     /// The width of the tables.
@@ -47,7 +47,7 @@ pub(in crate::models) struct Projection {
 }
 
 impl Projection {
-    /// Returns a projection that follows the norm and has a bias.
+    /// Returns a projection with a bias. The projection is applied after the norm.
     pub fn after(name: &'static str) -> Self {
         Projection { name, bias: true, normed: false }
     }
@@ -99,7 +99,7 @@ impl Embeddings {
     /// Sets the padding token, so that positions are counted from the row after its id.
     ///
     /// # Errors
-    /// Returns [`Error::Config`] about `field` if no position is left for a text.
+    /// Returns [`Error::Config`] about `field` if the position table has no row after the padding token's id.
     pub fn skip_padding(
         &mut self,
         config: &JsonFile,

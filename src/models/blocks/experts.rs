@@ -2,9 +2,9 @@
 //! router's weights.
 //!
 //! Experts have no capacity limit and no token is dropped, so a token's result does not depend on its batch. The
-//! weights are a softmax over all experts, not rescaled to a sum of 1. The router computes in f32 from hidden states
-//! and weights as they are stored. If two experts have almost equal weights, 16-bit storage may select a different
-//! expert than f32 storage does. `tests/golden/FIGURES.md` says how often that happens with random routers.
+//! weights are a softmax over all experts, not rescaled to a sum of 1. The router computes in f32, but reads hidden
+//! states and weights in their storage types. If two experts have almost equal weights, 16-bit storage may select a
+//! different expert than f32 storage does. `tests/golden/FIGURES.md` says how often that happens with random routers.
 
 use crate::config::JsonFile;
 use crate::error::Error;
@@ -23,7 +23,7 @@ pub(in crate::models) struct Experts {
     pub count: usize,
     /// The number of experts that compute each token.
     pub top: usize,
-    /// The interval between layers with experts: layer i, counted from 0, has experts if i % every is 1.
+    /// The interval between layers with experts: layer i, counted from 0, has experts if i modulo `every` is 1.
     pub every: usize,
 }
 

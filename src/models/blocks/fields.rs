@@ -48,7 +48,7 @@ pub(crate) fn dense_activation(activation: DenseActivation) -> Activation {
     }
 }
 
-/// Reads the epsilon of a normalisation, which must be above zero and a normal f32.
+/// Reads the epsilon of a normalisation. The value must be at most 1, and at least the smallest positive normal f32.
 pub(crate) fn epsilon(config: &JsonFile, field: &str, default: f64) -> Result<f32, Error> {
     let eps = config.f64(field)?.unwrap_or(default);
     if (f64::from(f32::MIN_POSITIVE)..=1.0).contains(&eps) {

@@ -1,6 +1,6 @@
 //! Encoders with a norm after each residual sum, as in BERT. Their positions affect only the attention: they either
-//! rotate queries and keys, or add a bias that depends on the distance (`ALiBi`). The file of a model family gives the
-//! sizes and the tensor names.
+//! rotate queries and keys, or add a bias that depends on the distance (`ALiBi`). The source file of a model family
+//! gives the sizes and the tensor names.
 
 use crate::batch::PackedBatch;
 use crate::config::JsonFile;
@@ -124,7 +124,7 @@ enum FeedForward {
     Experts(LoadedExperts),
 }
 
-/// The projection to queries, keys and values: one matmul, or three if a norm follows each of them.
+/// The projection to queries, keys and values: one matmul, or three if norms follow the queries and the keys.
 #[derive(Debug)]
 enum Projections {
     Together(Linear),

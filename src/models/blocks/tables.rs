@@ -10,7 +10,7 @@ pub(in crate::models) fn zero_row(builder: &mut Builder, width: usize) -> Tensor
     builder.input("zeros", &vec![0u8; bytes])
 }
 
-/// Returns the tensor of a table and the row of each id in it.
+/// Returns a tensor with rows of an embedding table, and for each id the index of the id's row in this tensor.
 ///
 /// For a table on the GPU, this function returns the table's tensor and the ids. For a table on the host, the tensor
 /// holds the rows that this batch needs, in the order of `ids`.

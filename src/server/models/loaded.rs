@@ -55,8 +55,8 @@ impl LoadedModel {
     }
 
     /// Returns the part of a text's output that its request needs. The output of a sparse encoder is as wide as the
-    /// vocabulary. The output of a multi-vector encoder includes rows of tokens that the model leaves out. The outputs
-    /// of these two kinds are therefore reduced before they are copied.
+    /// vocabulary. The output of a multi-vector encoder includes vectors of tokens that the result leaves out. For
+    /// these two kinds, only the needed values are therefore copied.
     pub(super) fn keep(&self, text: &QueuedText, row: &[f32]) -> Result<Row, Error> {
         if text.states {
             let states = pollster::block_on(self.runner().token_states(&text.prepared));
@@ -96,7 +96,7 @@ impl Row {
         }
     }
 
-    /// Returns all numbers of the row. Health checks compare them between two runs of the same text.
+    /// Returns all numbers of the row. Health checks compare the numbers of two runs of the same text.
     pub fn into_numbers(self) -> Vec<f32> {
         match self {
             Row::Values(values) => values,

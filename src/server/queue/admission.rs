@@ -27,9 +27,9 @@ pub(crate) struct Charge {
     amount: usize,
 }
 
-/// Returns the charge for a request of `size`, which is at most a quarter of the budget. A request of any size can thus
-/// be accepted, and leaves most of the budget to other requests. Other requests do not wait until a large request has
-/// run, because batches are shared fairly.
+/// Returns the charge for a request of `size`, which is at most a quarter of the budget. Even a request larger than the
+/// whole budget can thus be accepted, and leaves most of the budget to other requests. Other requests do not wait until
+/// a large request has run, because batches are shared fairly.
 fn price(size: usize, limit: usize) -> usize {
     size.min(limit.div_ceil(4))
 }

@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(share(&[], 100), Vec::<usize>::new());
     }
 
-    /// The texts of static models may have no tokens. The function must return even then.
+    /// The texts of static models may have no tokens. Even then the function must return, and not loop for ever.
     #[test]
     fn texts_without_tokens_all_fit() {
         assert_eq!(share(&[&[0, 0, 0], &[100]], 100), [3, 1]);
@@ -89,9 +89,9 @@ mod tests {
                 // If a request has texts left, its next text did not fit into the unused part of the batch.
                 if let Some(next) = texts.get(taken[request]) {
                     prop_assert!(used + next > budget);
-                    // No other request got many more tokens. The share of another request, without that request's last
-                    // text, is at most 600 tokens larger than this share. 600 tokens are the length of one text plus
-                    // the unused part of the batch.
+                    // No other request got many more tokens than this one: another share, without its last text,
+                    // exceeds this share by at most 600 tokens. 600 is the sum of two maxima: 300 tokens for a text,
+                    // and 300 for the unused part of the batch.
                     for other in 0..taken.len() {
                         if let Some(last) = taken[other].checked_sub(1) {
                             let before = share_of(other) - waiting[other][last];

@@ -104,9 +104,9 @@ pub(crate) enum EmbeddingType {
 pub(crate) enum Truncate {
     /// Refuse the request with an error.
     None,
-    /// Truncate the text at its start. The model's own tokenizer must truncate at the start too.
+    /// Truncate the text at its start. The request is refused if the model's own tokenizer truncates at the end.
     Start,
-    /// Truncate the text at its end. The model's own tokenizer must truncate at the end too.
+    /// Truncate the text at its end. The request is refused if the model's own tokenizer truncates at the start.
     End,
 }
 
@@ -354,8 +354,8 @@ fn to_bits(row: &[f32]) -> (Vec<u8>, Vec<i8>) {
             let signed = bytes.iter().map(|byte| (byte ^ 0x80) as i8).collect();
             (bytes, signed)
         }
-        // `quantize` fails only for rows without values, and for this precision it returns bytes. The code therefore
-        // never gets here.
+        // `quantize` fails only for a row without values, and for `Ubinary` it always returns `Uint8`. The code
+        // therefore never gets here.
         _ => (Vec::new(), Vec::new()),
     }
 }

@@ -13,8 +13,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::server::models::Texts;
 
-/// Maximum number of items that are read from a list. An empty text takes only three bytes of the body, so this maximum
-/// limits the memory until `max_texts` is checked.
+/// Maximum number of items that are read from a list. A body can hold very many empty texts, because each takes only
+/// three bytes. This maximum therefore limits their memory until `max_texts` is checked.
 const MOST_ITEMS: usize = 1 << 20;
 
 /// A text, a list of texts, the token ids of one text, or the token ids of several texts.

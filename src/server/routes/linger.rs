@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 /// The maximum time for which the unread part of a body is read before the connection is closed.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Wraps the body of a request in a body whose unread part is read and discarded when it is dropped.
+/// Wraps the body of a request. When the wrapper is dropped, the unread part of the body is read and discarded.
 pub(crate) async fn linger(request: Request) -> Request {
     let asks_first = request.headers().contains_key(EXPECT);
     request.map(|body| Body::new(Lingering { body, wanted: !asks_first, ended: false }))

@@ -126,7 +126,7 @@ impl Drop for Seen {
     }
 }
 
-/// A response body that keeps its request in flight until it is sent.
+/// A response body whose request counts as in flight until the whole body is sent.
 struct Held {
     body: Body,
     _in_flight: Counted,

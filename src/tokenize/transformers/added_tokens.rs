@@ -41,8 +41,8 @@ pub(super) fn merge_special_tokens(
 }
 
 impl BesideFiles {
-    /// Returns the tokens to add, in the order in which transformers adds them. A new token gets the next free id, and
-    /// not the id in the file.
+    /// Returns the tokens to add, in the order in which transformers adds them. A new token gets the next free id,
+    /// whatever id the file states.
     ///
     /// # Errors
     /// Returns [`Error::Config`] if a token has no text, or if an id is not a number.

@@ -24,7 +24,7 @@ const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N
 struct Ends {
     bos: &'static str,
     eos: &'static str,
-    /// The default of `add_bos_token`. The default of `add_eos_token` is false.
+    /// The default of `add_bos_token` for this class. The default of `add_eos_token` is false for every class.
     adds_bos: bool,
 }
 
@@ -306,7 +306,8 @@ impl BesideFiles {
     }
 }
 
-/// The placeholder for the first text in a template. The constant `B` is the placeholder for the second text.
+/// The placeholder for the first text in the template of a post-processor. The constant `B` is the placeholder for the
+/// second text.
 const A: TemplateToken<'static> = ("$A", 0);
 const B: TemplateToken<'static> = ("$B", 1);
 

@@ -119,7 +119,7 @@ impl PartsDirectory {
         Ok(())
     }
 
-    /// Begins the run. If an earlier run had the same settings, its complete parts are kept.
+    /// Begins the run. If an earlier run had the same settings, this run continues after its complete parts.
     pub fn begin<'a>(
         mut self,
         layout: Layout,
@@ -187,8 +187,8 @@ impl Drop for PartsDirectory {
     }
 }
 
-/// Returns true if a run can be resumed although a setting changed from `was` to `is`. The only allowed change is
-/// `--on-error null` after a run without failed rows.
+/// Returns true if a run can be resumed although a setting changed from `was` to `is`. The only allowed change is from
+/// `--on-error fail` to `--on-error null`, if no row has failed so far.
 fn same(name: &str, was: Option<&Value>, is: &Value) -> bool {
     was == Some(is) || (name == "on_error" && was == Some(&"fail".into()) && is == "null")
 }

@@ -37,7 +37,8 @@ const LOCK_FILE: &str = "lock";
 const UNFINISHED_PART: &str = "part.tmp";
 
 /// The maximum number of rows in one write. A write also ends once the input of its rows has [`BATCH_BYTES`] bytes.
-/// Both limits are fixed, because the bytes of a format may depend on the number of rows in a write.
+/// Both limits are fixed, because in some formats the bytes of the same rows depend on how the rows are divided into
+/// writes.
 const BATCH_ROWS: usize = 1024;
 const BATCH_BYTES: usize = 4 << 20;
 
@@ -315,7 +316,7 @@ impl Parts<'_> {
 }
 
 impl OpenPart {
-    /// Writes the rows that were waiting for a full batch.
+    /// Writes the rows of the open part that are not written yet, even if they do not fill a write.
     fn write_waiting(&mut self, layout: &Layout) -> Result<(), WriteError> {
         self.waiting_bytes = 0;
         let Some(block) = self.waiting.take() else { return Ok(()) };

@@ -59,8 +59,8 @@ pub(in crate::models) fn is_causal(config: &JsonFile) -> Result<bool, Error> {
     }
 }
 
-/// Returns for each layer whether it has an attention window. `layer_types` decides if the config has it, and `default`
-/// if not.
+/// Returns for each layer whether it has an attention window. If the config has the field `layer_types`, this field
+/// decides. Otherwise, `default` decides.
 pub(in crate::models) fn sliding_layers(
     config: &JsonFile,
     layers: usize,

@@ -1,6 +1,6 @@
 //! The decoder of Llama and its descendants. The decoder has a norm before each block, rotary positions, key heads that
-//! several query heads share, and a gated feed-forward. The file of a model family states how the family differs from
-//! Llama.
+//! several query heads share, and a gated feed-forward. The source file of a model family states how the family differs
+//! from Llama.
 
 mod config;
 
@@ -78,7 +78,7 @@ struct LoadedDecoder {
 struct Layer {
     attention_norm: RmsNorm,
     qkv: Linear,
-    /// The number of the buffer that holds the weights of the head norms.
+    /// The index of the buffer that holds the weights of the head norms.
     head_norms: Option<usize>,
     output: Linear,
     mlp_norm: RmsNorm,

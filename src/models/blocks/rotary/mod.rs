@@ -19,7 +19,7 @@ pub(in crate::models) use scaling::Scaling;
 pub(in crate::models) struct Rotary {
     /// The number of leading values of a head that are rotated.
     pub dims: usize,
-    /// The base of the wavelengths.
+    /// The base from whose powers the wavelengths are computed.
     pub theta: f64,
     /// True if neighbouring values form a pair. False if value i of the first half and value i of the second half form
     /// a pair.

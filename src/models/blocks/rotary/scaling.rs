@@ -84,8 +84,8 @@ impl Scaling {
         })
     }
 
-    /// Returns a number for the set of frequencies that a text of this length uses. The number is 0 unless the
-    /// frequencies depend on the length.
+    /// Returns a number that identifies the set of frequencies that a text of this length uses. The number is 0 unless
+    /// the frequencies depend on the length.
     pub fn set(&self, tokens: usize) -> usize {
         match self {
             Scaling::Dynamic { trained, .. } if tokens > *trained => tokens,
@@ -143,8 +143,8 @@ impl Scaling {
     }
 }
 
-/// Returns the divisor of a frequency. The share `unscaled` of the frequency, clamped to 0 to 1, is not divided by
-/// `factor`.
+/// Returns the number by which scaling divides a frequency. `unscaled`, clamped to 0 to 1, is the share of the
+/// frequency that does not change; the rest is divided by `factor`.
 fn blend(factor: f64, unscaled: f64) -> f64 {
     let unscaled = unscaled.clamp(0.0, 1.0);
     1.0 / ((1.0 - unscaled) / factor + unscaled)

@@ -63,8 +63,8 @@ pub(crate) struct EmbedSparseRequest {
     truncation_direction: Option<TruncationDirection>,
     /// Name of the model's prompt to put before each text.
     prompt_name: Option<String>,
-    /// Role of the texts in a search. Some models look up the weights of queries in a table. This field
-    /// extends TEI's API.
+    /// Role of the texts in a search. Some models do not run their transformer on queries, but take the weights of a
+    /// query's tokens from a table. This field extends TEI's API.
     input_type: Option<InputType>,
     /// Name of a served model.
     model: Option<String>,
