@@ -129,7 +129,7 @@ pub fn encode(storage: Storage, values: &[f32], bytes: &mut Vec<u8>) -> Loss {
     Loss::of(storage, values)
 }
 
-/// Returns the values that bytes of this storage type hold. The conversion to f32 is exact.
+/// Returns the f32 values of a tensor that is given as bytes of this storage type. The conversion to f32 is exact.
 pub fn decode(storage: Storage, bytes: &[u8]) -> Vec<f32> {
     match storage {
         Storage::F32 => bytemuck::pod_collect_to_vec(bytes),

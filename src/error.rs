@@ -139,8 +139,8 @@ pub enum Error {
         problem: String,
     },
 
-    /// The device computes wrong results or none: a kernel did not compile, a known-answer test failed, or a dispatch
-    /// of a batch did not run. No row that such a device computed is returned.
+    /// The device computes wrong results or none at all. A kernel did not compile, a known-answer test failed, or a
+    /// dispatch of a batch did not run. No row that such a device computed is returned.
     #[error("adapter {adapter}: {problem}")]
     DeviceFault {
         /// The adapter's name.
@@ -231,7 +231,7 @@ impl Error {
         Error::Tokenizer { file: file.into(), problem: plain(problem) }
     }
 
-    /// Returns the error with the index of the text whose tokenization failed. Errors of other kinds stay as they are.
+    /// Returns the error with the index of the text whose tokenization failed. Any other error is returned unchanged.
     pub(crate) fn of_text(self, text: usize) -> Self {
         match self {
             Error::Tokenizer { file, problem } => {

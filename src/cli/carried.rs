@@ -91,7 +91,7 @@ pub enum Carry {
     None,
     Only(Vec<String>),
     AllExcept(Vec<String>),
-    /// Copy this column if the input has it.
+    /// Copy only this column, and no column if the input does not have it.
     IfPresent(String),
 }
 
@@ -153,7 +153,7 @@ impl Carry {
     }
 }
 
-/// The columns that will be copied, as far as they are known before the first row is read.
+/// The columns that will be copied. Before the first row is read, the columns of some inputs are known only in part.
 #[derive(Debug, Clone)]
 pub enum CarriedSchema {
     /// No columns are copied.

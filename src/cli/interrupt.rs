@@ -1,4 +1,5 @@
-//! Handles Ctrl-C. The first Ctrl-C ends the command after the current batch, and a second Ctrl-C ends it at once.
+//! Handles Ctrl-C. The first Ctrl-C ends the command after the current batch, or immediately if the command may be
+//! loading or waiting for input. A second Ctrl-C ends the command immediately.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,7 +23,7 @@ struct State {
     done: AtomicU64,
     /// The message about an interruption, for commands that do not count texts.
     outcome: OnceLock<&'static str>,
-    /// A file or directory to remove if the process is ended at once.
+    /// A file or directory to remove if a Ctrl-C ends the process immediately.
     unfinished: Mutex<Option<PathBuf>>,
 }
 
@@ -62,7 +63,7 @@ impl Interrupt {
         interrupt
     }
 
-    /// Sets the file or directory to remove if the process is ended at once, or `None` to remove nothing.
+    /// Sets the file or directory to remove if a Ctrl-C ends the process immediately, or `None` to remove nothing.
     pub fn set_unfinished(&self, path: Option<&Path>) {
         *self.unfinished() = path.map(Path::to_owned);
     }

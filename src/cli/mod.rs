@@ -104,7 +104,7 @@ fn run_command(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Returns the log filter of a command, which is used unless VECTILE_LOG sets another.
+/// Returns the log filter of a command, which is used unless VECTILE_LOG sets another filter.
 fn default_log(command: &Command) -> &'static str {
     if command.is_quiet() {
         return QUIET_LOG;

@@ -20,7 +20,8 @@ pub struct Progress {
     window_start: u64,
 }
 
-/// The numbers of rows and tokens that were finished since the last report, and the position in the current chunk.
+/// The numbers of rows and tokens that were finished since the previous update of the bar, and the position in the
+/// current chunk.
 pub struct Advance {
     pub rows: usize,
     pub tokens: usize,

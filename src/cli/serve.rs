@@ -76,7 +76,7 @@ fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
 
 fn stop_or_end(stop: &Stop, second: bool) {
     if second {
-        message::error(format_args!("a second signal ended the server at once"));
+        message::error(format_args!("a second signal ended the server immediately"));
         std::process::exit(1);
     }
     stop.stop();

@@ -91,8 +91,8 @@ fn query_padding(model: &Model) -> Result<Option<QueryPadding>, Error> {
         && let Some(reach) = model.transformer.reach().filter(|reach| *reach + 1 < length)
     {
         let problem = format!(
-            "the padding tokens of a query could not attend to its text, because the attention of \
-             a layer reaches only {reach} tokens to each side"
+            "the padding tokens of a query could not attend to its text, because a layer \
+             attends only to tokens at most {reach} positions away"
         );
         return Err(wrong(problem));
     }

@@ -63,7 +63,8 @@ mod tests {
         assert_eq!(bytes, [7; 2]);
         let error = file.read_at(3, &mut bytes).unwrap_err().to_string();
         assert_eq!(error, "a/b: the connection was closed; load the model again");
-        // A range beyond the file never reaches the source.
+        // A range beyond the end of the file is refused before the source is called, so the error names the file's
+        // size.
         let error = file.read_at(7, &mut bytes).unwrap_err().to_string();
         assert!(error.contains("the file has 8 bytes"), "{error}");
     }

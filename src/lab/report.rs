@@ -125,9 +125,9 @@ pub struct PrecisionReport {
     /// The kernels that this precision runs: the family of kernels, and the kernel of linear layers.
     #[serde(default)]
     pub kernels: String,
-    /// The bytes of all weights.
+    /// The size of all weights in bytes.
     pub weight_bytes: u64,
-    /// The bytes of all activation buffers for the largest batch that was run.
+    /// The size, in bytes, of all activation buffers for the largest batch that was run.
     pub peak_activation_bytes: u64,
     /// The accuracy against f32 on the same texts.
     pub accuracy: Accuracy,
@@ -295,8 +295,8 @@ pub struct KernelCase {
     pub step: String,
     /// The number of tokens in the batch.
     pub tokens: usize,
-    /// The number of values in a row of the kernel's first input, and in a row of its output. A number is 0 if the
-    /// tensor does not have one row for each token.
+    /// The number of values in a row of the kernel's first input, and in a row of its output. The number is 0 for a
+    /// tensor that does not have one row for each token.
     pub widths: [usize; 2],
     /// The precision, as in [`PrecisionReport::name`].
     pub precision: String,

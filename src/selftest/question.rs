@@ -105,8 +105,8 @@ impl Question {
     }
 }
 
-/// Runs tests one after the other, and compiles the pipelines of several tests at once. `done` is called with each
-/// result.
+/// Runs tests one after the other. The pipelines of several tests are compiled together, before these tests run. `done`
+/// is called with each result.
 ///
 /// # Errors
 /// Returns the errors of [`Question::ask`].

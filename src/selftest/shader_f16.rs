@@ -122,7 +122,7 @@ fn f16_key(executor: &Executor) -> String {
 }
 
 /// Is true for a kernel whose test decides whether `SHADER_F16` is used. Kernels with cooperative matrices do not
-/// decide, because models can run without them. They have a separate test.
+/// decide, because models can run without them. Such kernels have a separate test.
 fn decides_f16(kernel: &Kernel) -> bool {
     !kernel.cooperative
 }

@@ -152,7 +152,7 @@ async fn drain(app: &App, graceful: GracefulShutdown) -> usize {
     }
     let abandoned = app.metrics.requests_in_flight();
     if abandoned == 0 {
-        // Idle connections close at once. A connection with an incomplete request head is dropped after [`QUIET`].
+        // Idle connections close immediately. A connection with an incomplete request head is dropped after [`QUIET`].
         let _ = tokio::time::timeout(QUIET, graceful.shutdown()).await;
     }
     abandoned

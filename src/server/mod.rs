@@ -180,7 +180,7 @@ impl Server {
         })?;
         models.iter().for_each(|model| model.stop());
         if abandoned == 0 {
-            // The queues are closed and empty, so the threads of the models end at once.
+            // The queues are closed and empty, so the threads of the models end immediately.
             let ended = tokio::task::spawn_blocking(|| {
                 workers.into_iter().for_each(|worker| {
                     let _ = worker.join();

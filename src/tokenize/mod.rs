@@ -277,7 +277,7 @@ impl Tokenizer {
     /// Returns an error if the post-processor added a different number of tokens than it declares.
     fn check_count(&self, tokens: &Tokens, expected: usize) -> Result<(), Error> {
         if tokens.ids.len() != expected {
-            let problem = "its post-processor drops the text, or adds a number of tokens that differs from what it declares; use the tokenizer.json the model was published with";
+            let problem = "its post-processor drops the text, or adds another number of special tokens than it declares; use the tokenizer.json the model was published with";
             return Err(Error::tokenizer(&self.file, problem));
         }
         Ok(())

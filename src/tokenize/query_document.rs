@@ -74,7 +74,7 @@ impl Tokenizer {
         if length <= self.added {
             let problem = format!(
                 "adds {} special tokens to every text, but {place} is {length}, which leaves no room for \
-                 the text; raise that field",
+                 the text; raise the value of that field",
                 self.added
             );
             return Err(Error::tokenizer(&self.file, problem));

@@ -66,7 +66,7 @@ pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     let end = (8 + size).saturating_add(metadata.data_len() as u64);
     if end != source.len() {
         return Err(wrong(format!(
-            "has {} bytes, but its header describes {end} bytes; the file is cut short or has \
+            "has {} bytes, but its header describes {end} bytes; the file is incomplete or has \
              extra bytes; download the file again",
             source.len()
         )));

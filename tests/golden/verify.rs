@@ -294,7 +294,7 @@ fn an_earlier_stricter_verdict_stays() {
     assert_eq!(found.kept_verdict.safety, F16Safety::SafeWithF32Activations);
     assert_eq!(std::fs::read_to_string(place).unwrap(), worse);
     assert!(
-        found.to_string().contains("an earlier verdict is worse, so the earlier one stays"),
+        found.to_string().contains("the stored verdict is stricter, so it stays in use"),
         "{found}"
     );
     std::fs::remove_file(place).unwrap();

@@ -182,7 +182,7 @@ pub struct TuneArgs {
     /// Tune for the model in this directory or with this Hugging Face Hub name.
     ///
     /// Without MODEL, the shapes of common models are tuned. The variants are tuned for float32, float16 and bfloat16
-    /// checkpoints, each in the precision that this adapter uses for them.
+    /// checkpoints, in the precision that this adapter uses for each of these dtypes.
     #[arg(value_name = "MODEL")]
     pub model: Option<String>,
     /// Time batches of 4, 16, 64, 256, 1024, 4096 and 16384 rows (tokens), up to N rows.

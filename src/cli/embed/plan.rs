@@ -16,7 +16,7 @@ use crate::cli::output::Layout;
 const INSPECTED_ROWS: usize = 1000;
 
 /// Returns the format and the compression of the output. `--format` sets the format. Without `--format`, the extension
-/// of the output file sets it. The extension always sets the compression.
+/// of the output file sets the format. The compression always comes from the extension.
 pub fn output_format(args: &EmbedArgs) -> Result<(OutputFormat, Option<Compression>), Failure> {
     let output = args.output.as_path();
     let (compression, name) = match output == Path::new("-") {

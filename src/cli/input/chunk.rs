@@ -126,8 +126,8 @@ impl ReadOptions {
         }
     }
 
-    /// Returns options for an input that may have vectors. The vectors are read like a copied column, and an input with
-    /// vectors need not have texts.
+    /// Returns options for an input that may have vectors. The column of vectors is read in the same way as a copied
+    /// column. An input with vectors need not have texts.
     pub fn with_vectors(args: &LineArgs, vectors: VectorColumn) -> Self {
         let carry = Carry::IfPresent(vectors.name.clone());
         ReadOptions { vectors: Some(vectors), ..ReadOptions::new(args, carry) }

@@ -65,8 +65,8 @@ pub fn format_of(path: &Path) -> Option<InputFormat> {
 pub type TextBytes = BufReader<Box<dyn Read + Send>>;
 
 impl InputFile {
-    /// Checks that texts can be read from a path, which may be `-` for stdin. `format` overrides the extension of the
-    /// path.
+    /// Checks that texts can be read from a path, which may be `-` for stdin. If `format` is given, the extension of
+    /// the path is ignored.
     pub fn find(path: &Path, format: Option<InputFormat>) -> Result<Self, Failure> {
         let stdin = path == Path::new("-");
         let format = match format {

@@ -22,7 +22,7 @@ pub struct Separators {
 }
 
 /// The state of the quotation marks in the bytes read so far. The parser may not have parsed the last of these bytes
-/// yet, because it reads into a buffer.
+/// yet, because the parser fills a buffer first.
 #[derive(Debug, Default)]
 pub struct QuoteState {
     /// The line of the quote that is still open after the last byte read, or 0 if no quote is open.
@@ -68,7 +68,7 @@ pub struct QuoteWatcher<R> {
     last_byte: u8,
 }
 
-/// The part of a value that the last byte belongs to.
+/// The place of the last byte within a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ValuePlace {
     Start,

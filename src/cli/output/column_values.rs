@@ -1,5 +1,5 @@
-//! Converts the copied fields of JSON objects and the copied columns of text to Arrow columns, and Arrow columns to
-//! text.
+//! Converts copied values to Arrow columns, and copied Arrow columns to text. The copied values are fields of JSON
+//! objects, or columns of text.
 
 use std::io;
 use std::sync::Arc;

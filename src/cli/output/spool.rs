@@ -11,9 +11,9 @@ use super::row_format::{RowFormat, WriteError};
 use super::sink::Sink;
 use crate::cli::carried::{Carried, CarriedRow, CarriedValue};
 
-/// Writes blocks one after the other. For each block, the file holds the index of its first row, its number of rows,
-/// the size of its copied columns in bytes, a flag for each row that is 1 if the row has a vector, the values, and the
-/// copied columns. Numbers are in native byte order.
+/// Writes blocks one after the other. A block begins with three numbers: the index of its first row, its number of
+/// rows, and the size of its copied columns in bytes. Then follow a flag for each row, which is 1 if the row has a
+/// vector, then the values, and then the copied columns. Numbers are in native byte order.
 pub struct SpoolWriter {
     pub out: Sink,
 }

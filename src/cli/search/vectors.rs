@@ -87,7 +87,7 @@ pub fn find(search: &Search, mut source: VectorSource) -> Result<Vec<BestLines>,
             && !quiet =>
         {
             note(format_args!(
-                "the rows have no text in the column `{}`, so the results are shown by number; \
+                "the rows have no text in the column `{}`, so the results show only row numbers; \
                  name the column of the texts with --field, or give the texts with --texts FILE",
                 args.lines.field
             ));

@@ -85,7 +85,7 @@ impl NpyRows {
         if expected.is_none_or(|expected| expected > found) {
             let whole = found / row_bytes.unwrap_or(u64::MAX).max(1);
             return Err(wrong(format!(
-                "is cut off: its header names {rows} rows, and the file holds {whole} rows; write \
+                "is incomplete: its header names {rows} rows, but the file holds {whole}; write \
                  or copy the file again"
             )));
         }

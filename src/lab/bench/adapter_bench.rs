@@ -124,7 +124,7 @@ async fn check_accuracy(context: &mut Context<'_>, entrants: &mut [Entrant]) -> 
     Ok(())
 }
 
-/// Profiles a run with texts of the given size, and returns all results of a precision.
+/// Measures where the time of a run with texts of the given size is spent, and returns all results of a precision.
 async fn report(
     context: &Context<'_>,
     entrant: Entrant,

@@ -9,10 +9,11 @@ use crate::error::Error;
 use crate::lab::accuracy;
 use crate::lab::report::{Cell, Ratio};
 
-/// The minimum duration of a run in seconds. A run that reaches [`RUN_TOKENS`] is shorter.
+/// The minimum duration of a run in seconds. A run may be shorter on a fast adapter, because it has at most
+/// [`RUN_TOKENS`] tokens.
 const RUN_SECONDS: f64 = 0.3;
 
-/// The maximum number of tokens in a run. This maximum limits the length of a run on a fast adapter.
+/// The maximum number of tokens in a run. On a fast adapter, this maximum limits the number of texts of a run.
 const RUN_TOKENS: usize = 1 << 18;
 
 /// The size of one measurement: the length of its texts and the token budget of its batches.

@@ -11,8 +11,8 @@ pub(super) fn built_in() -> Vec<String> {
     BUILT_IN.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
 
-/// Returns `count` texts of `tokens` tokens each, including special tokens. A text has slightly fewer tokens if whole
-/// words do not fit exactly. Each text consists of consecutive words of `corpus`, and the texts start at different
+/// Returns `count` texts of `tokens` tokens each, including special tokens. Texts consist of whole words, so a text may
+/// have slightly fewer tokens. Each text consists of consecutive words of `corpus`, and the texts start at different
 /// words.
 pub(super) fn of_length(
     embedder: &Embedder,

@@ -58,7 +58,7 @@ pub(super) fn verdict(adapter: &AdapterReport) -> String {
         && fastest.cells.last().is_some_and(|cell| Speed::of(cell) == Speed::Faster)
     {
         sentences.push(format!(
-            "{} has the highest median speed, {} that of the first precision; the cosine of its \
+            "{} has the highest median speed: {} the speed of the first precision. The cosine of its \
              vectors with those of f32 is at least {}.",
             fastest.name,
             fastest.cells.last().map_or_else(String::new, |cell| ratio_text(cell.speedup)),

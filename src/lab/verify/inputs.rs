@@ -52,8 +52,8 @@ impl Inputs {
 }
 
 /// Returns the built-in texts that have at least one token. The longest texts have as many words as the model's maximum
-/// number of tokens. They have at most 512 words on a software adapter, so that a run takes only seconds, and at most
-/// 8192 words on a GPU.
+/// number of tokens. This number of words is limited to 512 on a software adapter, so that a run takes only seconds,
+/// and to 8192 on a GPU.
 fn built_in(model: &Embedder) -> Result<Vec<String>, Error> {
     let most = if model.adapter().is_software() { 512 } else { 8192 };
     let texts = texts::built_in(model.max_seq_length().unwrap_or(512).min(most));

@@ -92,7 +92,9 @@ pub(super) fn judge(
          f16 value"
     );
     if times < HEADROOM {
-        let decided_by = format!("{reaches}; it must be at least {HEADROOM} times smaller");
+        let decided_by = format!(
+            "{reaches}; f16 activations are safe only if it is at least {HEADROOM} times smaller"
+        );
         return verdict(F16Safety::SafeWithF32Activations, decided_by);
     }
     let Some(f16) = f16 else {
@@ -204,7 +206,7 @@ mod tests {
                 Some(&good),
                 Some(&good),
                 SafeWithF32Activations,
-                &["layer 2 up", "4.0 times", "must be at least 4 times smaller"],
+                &["layer 2 up", "4.0 times", "only if it is at least 4 times smaller"],
             ),
             (fine(), with(Some(16_376.0)), Some(&good), None, Safe, &["layer 2 up", "4.0 times"]),
             (fine(), calm(), Some(&bad), Some(&good), SafeWithF32Activations, &["text 7"]),

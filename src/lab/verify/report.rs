@@ -173,7 +173,9 @@ impl Verification {
     fn first_difference(&self, text: usize) -> String {
         let traced = self.text(text);
         let Some(first) = &self.against_cpu.first_difference else {
-            return format!("in f32, no tensor of {traced} differs if the text runs alone");
+            return format!(
+                "in f32, no tensor of {traced} differs when this text runs alone and not in a batch"
+            );
         };
         let by = match (first.error, first.share) {
             (Some(error), Some(share)) => {
@@ -258,8 +260,7 @@ impl fmt::Display for Verification {
         if self.kept_verdict != self.verdict {
             writeln!(
                 f,
-                "             an earlier verdict is worse, so the earlier one stays in force: {}: \
-                 {}",
+                "             the stored verdict is stricter, so it stays in use: {}: {}",
                 self.kept_verdict.safety, self.kept_verdict.decided_by
             )?;
         }

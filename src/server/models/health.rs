@@ -16,8 +16,8 @@ use crate::error::Error;
 const FRESH: Duration = Duration::from_millis(800);
 /// The time for which a readiness request waits for a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
-/// A run counts as stuck if it returns no row for this long. The executor itself gives up after two
-/// minutes.
+/// A run counts as stuck if it returns no row for this long. The executor itself stops waiting for the GPU only after
+/// two minutes.
 const STUCK: Duration = Duration::from_secs(30);
 /// Time between two checks for a loss of the device.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);

@@ -236,8 +236,8 @@ impl<R> Ticket<R> {
             return;
         }
         let rows: Option<Vec<_>> = std::mem::take(&mut collected.rows).into_iter().collect();
-        // The request's tokens are released before the answer is sent, because the client may send its next request at
-        // once.
+        // The request's tokens are released before the answer is sent, because the client may send its next request as
+        // soon as it has the answer.
         collected.charge = None;
         let taken = collected.first_taken.unwrap_or(self.request.arrived);
         if let (Some(rows), Some(answer)) = (rows, collected.answer.take()) {

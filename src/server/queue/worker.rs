@@ -40,8 +40,8 @@ struct RateWindow {
     since: Instant,
 }
 
-/// Maximum number of batches in a run. The model reports retries and halved batches only at the end of a run, so a run
-/// must end even if the queue is never empty.
+/// Maximum number of batches in a run. The model reports retries and halved batches only at the end of a run. A run
+/// must therefore end even if the queue is never empty.
 const MAX_BATCHES: usize = 32;
 
 /// Minimum time between updates of the rate.

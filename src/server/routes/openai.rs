@@ -250,7 +250,8 @@ pub(crate) async fn model(
     State(app): State<App>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
-    // A name that is not UTF-8 names no model, so it is treated as an empty name.
+    // No model has a name that is not UTF-8. Such a name is treated as an empty name, which gives the error for an
+    // unknown model.
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let model = app.named(&name)?;
     super::answer::small(&ModelObject {

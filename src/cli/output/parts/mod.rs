@@ -137,8 +137,8 @@ fn remove_files(directory: &Path) -> io::Result<()> {
 fn remove(directory: &Path, mut lock: Option<File>) {
     let removed = remove_files(directory);
     if cfg!(windows) {
-        // Some file systems of Windows remove a directory only after its files are closed. Other systems keep the lock
-        // until the directory is gone.
+        // On Windows, some file systems remove a directory only after its files are closed, so the lock file is closed
+        // here. On other systems, the lock is held until the directory is gone.
         lock = None;
     }
     let _ = fs::remove_file(directory.join(LOCK_FILE));
@@ -304,7 +304,7 @@ impl Parts<'_> {
     /// Completes the last part and returns all parts.
     fn end_last_part(&mut self) -> Result<Vec<JournalEntry>, WriteError> {
         if self.complete.is_empty() {
-            // If one part holds all rows, the part becomes the output at once, so it needs no journal.
+            // If one part holds all rows, this part becomes the output without being joined, so it needs no journal.
             if self.open.is_none() {
                 self.open = Some(self.open_part(0)?);
             }

@@ -52,7 +52,7 @@ pub(in crate::models) fn is_causal(config: &JsonFile) -> Result<bool, Error> {
     match config.bool(field)?.unwrap_or(false) {
         true if causal == Some(true) => Err(config.error(
             field,
-            "is true, but `is_causal` is true too, which contradicts it; remove the wrong field",
+            "is true, but `is_causal` is true too, and a model cannot be both; remove the wrong field",
         )),
         true => Ok(false),
         false => Ok(causal.unwrap_or(true)),
