@@ -1,5 +1,5 @@
-// route: selects the `top` experts of each token, which have the largest values of softmax(x · w), and writes these
-// values as weights.
+// route: for each token, selects the `top` experts with the largest values of softmax(x · w), and writes these values
+// as weights.
 //
 // - `x`: [tokens, inner4] activations, in cells of four values along the inner axis.
 // - `w`: [inner, experts] weights, arranged as for the matmuls: each row has stride4 cells.

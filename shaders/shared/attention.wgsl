@@ -78,8 +78,8 @@ fn keys_of(tile: vec4<u32>, queries: u32, step: u32) -> vec2<u32> {
     return vec2<u32>(0u, tile.w);
 }
 
-// `key_cell` and `value_cell` return an index in a row of keys or of values: the first cell that a head of queries
-// uses.
+// `key_cell` returns the index, in a row of keys, of the first cell that a head of queries uses. `value_cell` does the
+// same for a row of values.
 fn key_cell(head: u32) -> u32 {
     return params.k_first4 + head / params.group * HEAD4;
 }

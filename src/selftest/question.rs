@@ -36,8 +36,8 @@ impl Question {
             let mut builder = Builder::new(&plan, &precision(storages));
             let made = run(&mut builder);
             builder.graph.output = Some(made.y.id);
-            // The graph has one overflow flag for each row of the output y. For a pooling kernel, y has fewer rows than
-            // the input has tokens.
+            // The graph gets one overflow flag for each row of the output y, not for each input token: a pooling kernel
+            // has more tokens than rows.
             builder.graph.tokens = made.y.rows;
             (builder.graph, made)
         };

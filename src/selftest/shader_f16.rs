@@ -42,8 +42,8 @@ pub(crate) async fn shader_f16(
     if let Some(known) = without_test(executor) {
         return Ok(known);
     }
-    // The cache stores the result of all kernels under the first key. If this result exists, the model's own kernels
-    // need no test.
+    // Under the first key, the cache stores the result of a test of all kernels. If this result exists, the model's own
+    // kernels need no test.
     let mut keys = vec![f16_key(executor)];
     keys.extend(model.map(|model| format!("{} | {}", f16_key(executor), needed::names(model))));
     let cached = |key: &String| cache.and_then(|cache| verdicts::read(cache, key));
