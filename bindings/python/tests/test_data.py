@@ -247,7 +247,7 @@ def test_wrong_texts_have_a_place(tiny: SentenceTransformer) -> None:
 
 
 def test_the_import_is_quick() -> None:
-    code = "import sys, time; t = time.perf_counter(); import vectile; print(time.perf_counter() - t); assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    code = "import sys, time; t = time.process_time(); import vectile; print(time.process_time() - t); assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     times = [float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout) for _ in range(3)]
-    # The least of three: the tests share the machine with others. 150 ms is the aim, measured on an idle machine.
-    assert min(times) < 0.5, times
+    # Processor time, because the tests share the machine with others. The import waits for nothing but the file system.
+    assert min(times) < 0.15, times
