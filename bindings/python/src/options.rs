@@ -10,7 +10,7 @@ use vectile::{
 
 use crate::error::OrRaise;
 
-/// An adapter: its index or a part of its name.
+/// An adapter: its index, `cpu`, or a part of its name.
 #[derive(FromPyObject, Clone)]
 pub enum AdapterWord {
     Index(usize),
@@ -21,6 +21,8 @@ impl From<AdapterWord> for AdapterChoice {
     fn from(word: AdapterWord) -> Self {
         match word {
             AdapterWord::Index(index) => AdapterChoice::Index(index),
+            // The CPU needs no driver, and a search by name would open every driver.
+            AdapterWord::Name(name) if name == "cpu" => AdapterChoice::Cpu,
             AdapterWord::Name(name) => AdapterChoice::Name(name),
         }
     }

@@ -142,6 +142,27 @@ def test_devices_have_words() -> None:
         SentenceTransformer(path, device=999)
 
 
+def test_the_cpu_is_kept_if_a_call_names_it() -> None:
+    model = SentenceTransformer(str(FIXTURES / "bert_mean_norm"), device="cpu")
+    assert model.adapter.is_cpu
+    loaded = model._model
+    assert (model.encode("a cat", device="cpu") == model.encode("a cat")).all()
+    assert model._model is loaded
+
+
+def test_the_cpu_needs_no_driver() -> None:
+    if not pathlib.Path("/proc/self/maps").exists():
+        pytest.skip("there is no /proc")
+    code = f"""
+import vectile
+model = vectile.SentenceTransformer({str(FIXTURES / "bert_mean_norm")!r}, device="cpu")
+model.encode("a cat")
+maps = lambda: {{name for name in ("libvulkan", "libLLVM") if name in open("/proc/self/maps").read()}}
+assert not maps(), maps()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_actors_of_a_machine_take_different_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     code = "import sys; from vectile.ray import _own_device; print(_own_device([3, 'name']), flush=True); sys.stdin.read()"

@@ -348,10 +348,16 @@ class BaseModel:
     def to(self: Self, device: Device) -> Self:
         """Loads the model on another adapter. The argument `device` means the same as in the constructor."""
         adapter = adapter_of(device)
-        if adapter is not None and adapter not in (self._options["adapter"], self.adapter.index):
+        if not self._runs_on(adapter):
             self._options = {**self._options, "adapter": adapter}
             self._load()
         return self
+
+    def _runs_on(self, adapter: Union[int, str, None]) -> bool:
+        """Returns true if the model is loaded on the adapter that `adapter_of` returned."""
+        if adapter == "cpu" and self.adapter.is_cpu:
+            return True
+        return adapter is None or adapter in (self._options["adapter"], self.adapter.index)
 
     def _use(self, device: Any) -> None:
         """Loads the model on the device that a call names. A list of devices is ignored."""

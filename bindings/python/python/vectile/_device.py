@@ -48,6 +48,9 @@ def adapter_of(device: Any) -> Union[int, str, None]:
         if not word:
             raise OptionError("device is empty; give a word, an index or an adapter's name")
         return word
+    if kind == "cpu" and not number:
+        # The library opens the CPU without the drivers of GPUs, which `adapters` loads into memory.
+        return "cpu"
     found = adapters()
     if kind == "cuda":
         wanted = [each for each in found if _is_nvidia(each)]

@@ -258,7 +258,7 @@ class SentenceTransformer(Encoder):
 
         def load(device: Any) -> _core.Model:
             adapter = adapter_of(device)
-            if adapter is None or adapter in (self._options["adapter"], self.adapter.index):
+            if self._runs_on(adapter):
                 return self._model
             return _core.Model(self._kind, self._source, {**self._options, "adapter": adapter})
 
