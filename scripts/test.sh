@@ -151,9 +151,8 @@ current="setting up drivers that compute nothing"
 if [ "$(uname -s)" = Linux ] && ensure_mesa_matrices "$ROOT/.vectile/mesa" && ensure_silent_drivers "$ROOT/.vectile/mesa"; then
     step "cargo test, drivers that compute nothing" \
         env VECTILE_SILENT_DRIVERS="$ROOT/.vectile/mesa" cargo test --locked --all-features --test silent_drivers
-    # These drivers also compile shaders as they do for the real GPUs. The step compiles for seven of eighteen GPUs. It
-    # compiles only variants for which maximum numbers of registers, spills and instructions are recorded. The step
-    # takes half a minute.
+    # These drivers also compile shaders as they do for the real GPUs. This step compiles shaders for seven of the
+    # eighteen GPUs, and only the variants that have limits of registers, spills and instructions. It takes half a minute.
     step "bench of compilers: limits of registers, spills and instructions" \
         env VECTILE_SILENT_DRIVERS="$ROOT/.vectile/mesa" cargo test --locked --all-features --bench compilers -- --check
 else

@@ -7,8 +7,8 @@
 // import `share`, so that one load serves SHARE lanes. The kernel uses no workgroup memory, since a software driver
 // turns each barrier into a coroutine switch. Loads are the most expensive operation, since a software driver performs
 // them lane by lane. The two queries of a lane therefore use the same loaded keys. The products of two queries with
-// eight keys give sixteen sums, which fit into the registers of a CPU. The softmax is computed online, in f32: the sums
-// are rescaled once for each group of eight keys. The kernel skips groups of keys to which no query of the workgroup
+// eight keys give sixteen sums, which fit into the registers of a CPU. The softmax is computed online, in f32: its
+// running sums are rescaled once for each group of eight keys. The kernel skips groups of keys to which no query of the workgroup
 // attends. In the other groups, `select` gives the weight zero to keys to which a query does not attend. Groups of keys
 // are counted from the text's first token, so a text's result does not depend on the other texts of the batch.
 #import storage as act

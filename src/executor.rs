@@ -1,4 +1,5 @@
-//! Runs graphs on the adapter that was chosen: a GPU, or the CPU. No other module depends on which of the two runs.
+//! Runs graphs on the adapter that was chosen: a GPU, or the CPU. No other module depends on
+//! whether the GPU or the CPU is used.
 
 use std::path::Path;
 use std::sync::Arc;

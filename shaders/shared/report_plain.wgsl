@@ -1,4 +1,4 @@
-// report_plain: replaces `report` in kernels with cooperative matrices, and uses no atomics. The shader modules of
+// report_plain: kernels with cooperative matrices use it instead of `report`. It has no atomics. The shader modules of
 // these kernels use Vulkan's memory model, which naga declares without the scope that atomics in buffers need. Atomics
 // are not necessary: every invocation that sets a flag writes 1, and only one invocation of a dispatch writes the
 // receipt.

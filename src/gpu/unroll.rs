@@ -8,8 +8,8 @@
 //! for (var i = 0u; i < BOUND; i++) { // unrolled
 //! ```
 //!
-//! BOUND must be a constant of the WGSL source. The loop is replaced by BOUND copies of its body, in which a number
-//! replaces `i`. A loop with the directive `// unrolled up to 16` stays a loop if BOUND is larger, since drivers take
+//! BOUND must be the name of a `const` of the WGSL source. The loop is replaced by BOUND copies of its body, in which a
+//! number replaces `i`. A loop with the directive `// unrolled up to 16` stays a loop if BOUND is larger, since drivers take
 //! long to compile the copies. The source is valid WGSL before and after unrolling, and both versions compute the same
 //! results.
 

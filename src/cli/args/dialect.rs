@@ -23,7 +23,7 @@ pub struct Dialect {
     pub escape: Option<u8>,
 }
 
-/// The value of `--quote`: a quotation mark, or none.
+/// The value of `--quote`: a quotation mark, or the word `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quote {
     None,

@@ -89,8 +89,9 @@ pub enum Command {
     Tune(TuneArgs),
     /// Check that a model's vectors are correct on this adapter, and whether f16 is safe for the model.
     ///
-    /// The check has three parts. It runs the known-answer test of every kernel in every storage type. It compares
-    /// vectors with reference vectors. It compares the largest weights and the largest activations of each layer
+    /// The check has four parts. It runs the known-answer test of every kernel in every storage type. It compares
+    /// vectors with reference vectors, if the model has any. It compares vectors with the vectors that the CPU computes
+    /// from the same texts. It compares the largest weights and the largest activations of each layer
     /// with 65504, the largest f16 value.
     ///
     /// The result is a verdict on f16: safe, safe with f32 activations, or unsafe. Later loads of the model follow the
