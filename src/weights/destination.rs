@@ -35,7 +35,7 @@ impl WeightBytes {
     }
 
     /// Returns the maximum number of bytes of temporary host memory during a load. This memory holds the largest
-    /// repacked block, and written bytes that the driver has not copied yet.
+    /// repacked block, and the uploaded bytes that the driver has not copied to the GPU yet.
     pub fn staging(self) -> u64 {
         self.largest_staged + self.device.min((UPLOAD_BYTES * GpuExecutor::UPLOADS_AT_ONCE) as u64)
     }

@@ -50,8 +50,8 @@ pub enum Command {
     /// Find the lines of a file that are most similar to a query. The file holds texts or vectors.
     ///
     /// By default QUERY gets the model's prompt named `query`, and each line gets the prompt named `document`.
-    /// encode_query and encode_document of sentence-transformers use the same prompts. The options --prompt-name and
-    /// --prompt replace both prompts.
+    /// encode_query and encode_document of sentence-transformers use the same prompts. Either of --prompt-name and
+    /// --prompt replaces both prompts.
     Search(SearchArgs),
     /// Rank the lines of a file by relevance to a query, with a reranker model.
     ///

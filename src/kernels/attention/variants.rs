@@ -92,7 +92,7 @@ fn matrices_memory(head: u32, keys: u32) -> u32 {
 
 impl KernelPlan {
     /// Returns the variant of attention for heads of `head4` cells of four values and a storage type of activations.
-    /// `relative` is true if there are relative keys or queries.
+    /// `relative` is true if the attention also has keys or queries for distances between tokens.
     pub fn attention(&self, head4: usize, storage: Storage, relative: bool) -> Variant {
         let head4 = head4 as u32;
         if self.software {

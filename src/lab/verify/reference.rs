@@ -39,7 +39,7 @@ pub struct ReferenceSummary {
 }
 
 impl Reference {
-    /// Returns the reference in a safetensors file. The file has a tensor `embeddings` of shape `[texts, dimension]`,
+    /// Reads the texts and their expected vectors from the content of a safetensors file. The file has a tensor `embeddings` of shape `[texts, dimension]`,
     /// in F32 or F64, which sentence-transformers' `encode` computed without options. The texts are a JSON list of
     /// strings in the entry `texts` of the file's metadata. Without this entry, the list is `texts_json`, the content
     /// of the file texts.json.
