@@ -116,8 +116,8 @@ fn key_of(score: f32) -> u32 {
     }
 }
 
-/// Selects the best candidates of each tile, best first. A tile is a run of consecutive candidates of one query. Of two
-/// candidates with equal scores, the candidate with the lower row number is better.
+/// Selects the best candidates of each tile, best first. A tile is a run of consecutive candidates of one query. If two
+/// candidates have equal scores, the candidate with the lower row number is better.
 pub(super) fn top_k(call: &Call<'_>, best: &mut [f32]) -> Result<(), Error> {
     let params: TopKParams = call.params()?;
     let candidates = call.f32s(0)?;

@@ -44,7 +44,7 @@ pub(super) fn header(source: &ModelFile) -> Result<Header, Error> {
     let size = u64::from_le_bytes(size);
     if size > source.len() - 8 {
         return Err(wrong(format!(
-            "is cut short or not safetensors: its header should take {size} bytes, but the file \
+            "is incomplete or not safetensors: its header should take {size} bytes, but the file \
              has {} bytes; download the file again",
             source.len()
         )));

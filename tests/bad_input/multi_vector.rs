@@ -98,7 +98,7 @@ fn impossible_expansions_are_refused() {
         refused(expansion(value), kind, &[&[SETTINGS, field][..], &words].concat());
     }
     let short = expansion(json!({"strategy": "min", "length": 8})).set(SETTINGS, "query_length", 7);
-    refused(short, Config, &[SETTINGS, "query_expansion.length", "query_length", "is 7"]);
+    refused(short, Config, &[SETTINGS, "query_expansion.length", "query_length", "7 tokens"]);
     let nothing = expansion(json!({"strategy": "fixed", "length": 2}));
     refused(nothing, Tokenizer, &["tokenizer.json", "query_expansion.length", "is 2"]);
     let huge = expansion(json!({"strategy": "fixed", "length": u64::MAX}));
@@ -111,7 +111,7 @@ fn impossible_expansions_are_refused() {
 #[test]
 fn masks_beyond_a_window() {
     let wide = good("modernbert").set(OPTIONS, "query_length", 18);
-    refused(wide, Config, &[OPTIONS, "query_length", "is 18", "16 tokens"]);
+    refused(wide, Config, &[OPTIONS, "query_length", "is 18", "16 positions"]);
     loads(good("modernbert").set(OPTIONS, "query_length", 17));
     // If the other tokens attend to appended tokens, the appended tokens also attend to each other.
     let seen = good("modernbert").set(OPTIONS, "query_length", 18);

@@ -133,7 +133,7 @@ fn with_and_without_prefix() {
         copies.iter_mut().for_each(|entry| entry.name.insert_str(0, "bert."));
         t.0.extend(copies);
     })
-    .refused(Tensor, &[FILE, WORDS, "several times", "bert.", "keep one"]);
+    .refused(Tensor, &[FILE, WORDS, "several times", "bert.", "keep only one"]);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn gamma_beside_weight() {
         let weight = t.get(&format!("{NORM}.weight")).clone();
         t.add(&format!("{NORM}.gamma"), "F32", &[48], weight.data);
     })
-    .refused(Tensor, &[FILE, NORM, "weight", "gamma", "keep one"]);
+    .refused(Tensor, &[FILE, NORM, "weight", "gamma", "keep only one"]);
 }
 
 /// Returns the valid model with one changed value in a tensor.

@@ -45,7 +45,7 @@ fn truncated_anywhere() {
     let bytes = original();
     let mut number = numbers(7);
     for _ in 0..100 {
-        raw(&bytes[..number(bytes.len())]).refused(File, &[FILE, "cut short"]);
+        raw(&bytes[..number(bytes.len())]).refused(File, &[FILE, "incomplete"]);
     }
 }
 

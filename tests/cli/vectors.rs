@@ -229,9 +229,13 @@ fn arrays_that_cannot_be_searched_are_refused_with_a_remedy() {
         ("one", npy_of("<f4", "False", "144,", &f4(3, 48)), &["shape (144)", "reshape"]),
         // Such an array gave wrong neighbours in nmslib/nmslib#230.
         ("columns", npy_of("<f4", "True", "3, 48", &f4(3, 48)), &["ascontiguousarray"]),
-        ("short", npy_of("<f4", "False", "3, 48", &f4(2, 48)), &["cut off", "3 rows", "holds 2"]),
+        (
+            "short",
+            npy_of("<f4", "False", "3, 48", &f4(2, 48)),
+            &["incomplete", "3 rows", "holds 2"],
+        ),
         ("long", npy_of("<f4", "False", "2, 48", &f4(3, 48)), &["192 bytes after its 2 rows"]),
-        ("huge", npy_of("<f8", "False", "18446744073709551615, 48", b""), &["cut off"]),
+        ("huge", npy_of("<f8", "False", "18446744073709551615, 48", b""), &["incomplete"]),
         ("empty", Vec::new(), &["is not a NumPy file", "complete"]),
         ("zip", b"PK\x03\x04 a zip file".to_vec(), &["is not a NumPy file"]),
         (
