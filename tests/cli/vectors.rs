@@ -350,7 +350,7 @@ fn columns_without_right_vectors_are_refused_by_row() {
     let file = parquet("named.parquet", vec![("id", texts.clone()), ("v", lists)]);
     refuse(search(&["a"], &file, &[]), &["neither a column `embedding`", "`id`, `v`"]);
     let output = succeed(search(&["a"], &file, &["--embedding-column", "v", "--json"]));
-    assert!(stderr(&output).contains("shown by number"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("show only row numbers"), "{}", stderr(&output));
     let column = ["--embedding-column", "v", "--field", "id", "--json"];
     assert_eq!(found(search(&["a"], &file, &column))[0]["text"], "a");
     refuse(

@@ -1,5 +1,7 @@
 """Uses every public name of the package with its type. mypy checks this file in strict mode; nothing runs it."""
 
+from typing import Optional
+
 import numpy
 
 import vectile
@@ -100,13 +102,14 @@ def functions(rows: Rows, model: SentenceTransformer) -> None:
 def reports() -> None:
     verification: Verification = verify("model", texts=["a"])
     passed: bool = verification.passed
+    agrees_with_cpu: Optional[bool] = verification.agrees_with_cpu
     lines: list[str] = [*verification.failures, verification.safety, verification.sentence, str(verification)]
     report: BenchReport = bench("model", quick=True)
     timing: PrecisionTiming = report.precisions[0]
     times: list[float] = [report.wall_s, verification.texts]
     told: list[str] = [report.model, timing.name, timing.weights, *report.refused.values()]
     found: list[Adapter] = [report.adapter, verification.adapter, *adapters()]
-    print(passed, lines, times, told, found, report.raw, timing.raw, verification.raw, Verification.of, BenchReport.of)
+    print(passed, agrees_with_cpu, lines, times, told, found, report.raw, timing.raw, verification.raw, Verification.of, BenchReport.of)
 
 
 def faults(model: SentenceTransformer) -> list[str]:
