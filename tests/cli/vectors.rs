@@ -267,7 +267,7 @@ fn arrays_that_cannot_be_searched_are_refused_with_a_remedy() {
     let mut command = search(&["a"], &lines, &[]);
     command.arg("--texts").arg(&lines);
     refuse(command, &["--texts", "holds no vectors"]);
-    refuse(search(&[], Path::new("-"), &["--queries", "-"]), &["stdin", "once"]);
+    refuse(search(&[], Path::new("-"), &["--queries", "-"]), &["stdin", "only one of"]);
 }
 
 #[test]
