@@ -159,12 +159,13 @@ else
 fi
 
 if have python3; then
-    # The comparison with sentence-transformers needs torch, which is large.
-    step "the Python package" scripts/python.sh package plugins ray
+    # The comparison with sentence-transformers needs torch, which is large. The tests of Ray kill raylets, and their
+    # time limits are too short for a machine that also runs other work.
+    step "the Python package" scripts/python.sh package plugins
     if ! cmp -s bindings/python/requirements-plugins.txt .vectile/python/plugins/requirements.txt; then
-        skipped="${skipped:+$skipped; }the Python package on Ray and with the libraries that use it (their packages could not be installed)"
+        skipped="${skipped:+$skipped; }the Python package with the libraries that use it (their packages could not be installed)"
     fi
-    skipped="${skipped:+$skipped; }the Python package beside sentence-transformers (run scripts/python.sh reference)"
+    skipped="${skipped:+$skipped; }the Python package on Ray and beside sentence-transformers (run scripts/python.sh ray reference)"
 else
     skipped="${skipped:+$skipped; }the Python package (there is no python3)"
 fi
