@@ -78,13 +78,12 @@ def embed(args, folder):
             for name in list(workers)[::1 if turn % 2 == 0 else -1]:
                 pid = workers[name].process.pid
                 before = cpu_seconds(pid)
-                request = {'texts': texts, 'npy': os.path.join(folder, f'{name}.npy') if turn == args.rounds - 1 else None}
-                # Memory is read before the vectors of the last round are written.
                 figures[name]['seconds'] += workers[name].checked({'texts': texts})['seconds']
                 figures[name]['cpu_seconds'].append(cpu_seconds(pid) - before)
                 figures[name]['peak_mib'] = peak_mib(pid)
-                if request['npy']:
-                    workers[name].checked(request)
+        # Memory has been read before the vectors are written.
+        for name, worker in workers.items():
+            worker.checked({'texts': texts, 'npy': os.path.join(folder, f'{name}.npy')})
     finally:
         for worker in workers.values():
             worker.stop()

@@ -159,8 +159,8 @@ else
 fi
 
 if have python3; then
-    # The comparison with sentence-transformers needs torch, which is large. The tests of Ray kill raylets, and their
-    # time limits are too short for a machine that also runs other work.
+    # The comparison with sentence-transformers needs torch, which is large. The tests of Ray can fail
+    # on a machine that also runs other work.
     step "the Python package" scripts/python.sh package plugins
     if ! cmp -s bindings/python/requirements-plugins.txt .vectile/python/plugins/requirements.txt; then
         skipped="${skipped:+$skipped; }the Python package with the libraries that use it (their packages could not be installed)"
