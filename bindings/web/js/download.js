@@ -190,11 +190,12 @@ async function downloadAll(model, options, opened) {
         if (file) opened.push(file);
         return file;
     };
+    const described = (files) => ({ label: model, files, identity: base, choices: kept?.choices(base) });
     // A stored list of files makes a second load independent of the network.
     const known = await kept?.list(base);
     if (known) {
         const files = await Promise.all(known.map(get));
-        return { label: model, files: files.filter(Boolean) };
+        return described(files.filter(Boolean));
     }
     const files = (await Promise.all(SETTINGS.map(get))).filter(Boolean);
     const modules = files.find((file) => file.name === "modules.json");
@@ -225,5 +226,5 @@ async function downloadAll(model, options, opened) {
     const kind = parsed(files.find((file) => file.name === "config.json") ?? ofBytes("", new Uint8Array()));
     if (kind && !modules) for (const head of HEADS) files.push(...[await get(head)].filter(Boolean));
     await kept?.remember(base, files.map((file) => file.name));
-    return { label: model, files };
+    return described(files);
 }

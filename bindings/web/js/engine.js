@@ -1,6 +1,7 @@
 // Runs models where this file is loaded: in a worker, on a page, or in Node.
 
 import init, * as wasm from "./vectile_web.js";
+import { OPTIMIZE_FOR, choose } from "./choose.js";
 import { fault } from "./errors.js";
 import { inNode, open } from "./sources.js";
 
@@ -82,18 +83,26 @@ export class Engine {
         return JSON.parse(await wasm.adapters());
     }
 
-    // Loads a model. `host` options say where it comes from, and `options` how it runs.
-    async load(kind, model, options, { signal, onProgress, gpu, wasm: module, ...from }) {
+    // Loads a model. The last options say where it comes from, and `options` how it runs.
+    async load(kind, model, { adapter = "auto", optimizeFor = "batch", ...options }, { signal, onProgress, gpu, wasm: module, ...from }) {
         if (!KINDS.includes(kind)) throw fault("internal", `${kind} is no kind of model`);
+        if (!OPTIMIZE_FOR.includes(optimizeFor)) throw fault("option", `optimizeFor: \`${optimizeFor}\` is unknown; use ${OPTIMIZE_FOR.join(" or ")}`);
         await this.#start({ gpu, wasm: module });
         const opened = await open(model, { ...from, signal, onProgress });
-        let loaded;
-        try {
+        // Loads the model on one adapter, as load `part` of `parts`.
+        const loadOn = (adapter, part = 0, parts = 1) => {
             if (signal?.aborted) throw fault("aborted", "the load was stopped");
             const files = new wasm.Files(opened.label);
             for (const { name, size, read } of opened.files) files.add(name, size, read);
-            const progress = onProgress && ((done, total) => onProgress({ stage: "load", done, total }));
-            loaded = await wasm[kind].load(files, JSON.stringify(options), progress);
+            const progress = onProgress && ((done, total) => onProgress({ stage: "load", done: part * total + done, total: parts * total }));
+            return wasm[kind].load(files, JSON.stringify({ ...options, adapter }), progress);
+        };
+        let held;
+        try {
+            if (adapter === "auto" || adapter === "mixed") {
+                const machine = { adapters: JSON.parse(await wasm.adapters()), version: wasm.version() };
+                held = await choose({ kind, requested: adapter, optimizeFor, options, opened, loadOn, machine });
+            } else held = { model: await loadOn(adapter) };
         } catch (error) {
             opened.close?.();
             throw error;
@@ -101,24 +110,36 @@ export class Engine {
             for (const file of opened.files) file.release?.();
         }
         const id = ++this.#last;
-        this.#models.set(id, { model: loaded, files: opened.files, close: opened.close });
-        return { id, about: JSON.parse(loaded.describe()) };
+        this.#models.set(id, { ...held, files: opened.files, close: opened.close });
+        const about = JSON.parse(held.model.describe());
+        if (held.choice) {
+            about.precision.choice = held.choice;
+            about.precision.reasons.push(held.choice.text);
+            about.precisionText += `; ${held.choice.text}`;
+        }
+        return { id, about };
     }
 
     // Calls a method of a loaded model. `stopped` is asked between batches.
     async call(id, method, args, stopped) {
         const held = this.#models.get(id);
         if (!held) throw fault("option", "the model is closed");
-        if (method === "inspect") return JSON.parse(await held.model.inspect());
+        if (method === "inspect") {
+            const about = JSON.parse(await held.model.inspect());
+            return held.choice ? { ...about, choice: held.choice } : about;
+        }
         if (method === "weightsSha256") return weightsSha256(held.files, stopped);
-        const takesStop = ["embed", "predict", "encode"].includes(method);
-        return held.model[method](...args, ...(takesStop ? [stopped] : []));
+        if (!["embed", "predict", "encode"].includes(method)) return held.model[method](...args);
+        // All arguments before the options are texts.
+        const model = held.pick ? held.both[held.pick(args.slice(0, -1).flat())] : held.model;
+        return model[method](...args, stopped);
     }
 
     close(id) {
         const held = this.#models.get(id);
         this.#models.delete(id);
-        held?.model.free();
-        held?.close?.();
+        if (!held) return;
+        for (const model of held.both ? Object.values(held.both) : [held.model]) model.free();
+        held.close?.();
     }
 }

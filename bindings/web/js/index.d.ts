@@ -29,8 +29,15 @@ export interface LoadOptions {
     halfFallback?: "f32" | "packed" | "error";
     /** How activations are stored, instead of the default. */
     activations?: "auto" | "f32" | "f16";
-    /** `auto` takes the GPU if there is one, and the CPU otherwise. A text is a part of an adapter's name. */
-    adapter?: "auto" | "webgpu" | "cpu" | (string & {});
+    /**
+     * `auto`, the default, runs the model on WebGPU or on the CPU. The first load measures which one is faster here, and
+     * later loads use the same one. Weights above 128 MiB are not measured and use the best adapter. `mixed` uses the
+     * faster one for each call; a text's vector then depends on the call in its last bits. Any other text is a part of
+     * an adapter's name.
+     */
+    adapter?: "auto" | "mixed" | "webgpu" | "cpu" | (string & {});
+    /** The work that must be fast with `adapter: "auto"`: one short text, or a batch (the default). */
+    optimizeFor?: "single" | "batch";
     /** Runs as if the adapter did not have these features. */
     disable?: ("shader-f16" | "subgroups" | "timestamp-query")[];
     /** The maximum number of tokens in a batch. Vectors do not depend on it. */
@@ -70,12 +77,37 @@ export interface Adapter {
     [fact: string]: unknown;
 }
 
+/** Milliseconds of one short text and of a batch. A batch that was certainly slower has `null`. */
+export interface Timing {
+    single: number;
+    batch: number | null;
+}
+
+/** The executor that `adapter: "auto"` or `"mixed"` uses, and the reason. */
+export interface Choice {
+    requested: "auto" | "mixed";
+    optimizeFor: "single" | "batch";
+    /** `both` with `mixed`. `best` is the best adapter, for a model that was not measured. */
+    executor: "webgpu" | "cpu" | "both" | "best";
+    milliseconds: { webgpu: Timing; cpu: Timing } | null;
+    /** With `mixed`: the largest difference between the executors, in the texts that the load checked. */
+    difference: number | null;
+    /** Whether this load or an earlier one measured the times. */
+    measured: "now" | "earlier" | null;
+    /** The reason for a choice without a measurement. */
+    reason: string | null;
+    /** The choice as a sentence. */
+    text: string;
+}
+
 /** How a model runs: the request, the choice and the reasons. `toString()` gives one sentence. */
 export interface Precision {
     requested: string;
     weights: string;
     activations: string;
     reasons: string[];
+    /** The choice of `adapter: "auto"` or `"mixed"`. */
+    choice?: Choice;
     toString(): string;
     [fact: string]: unknown;
 }
@@ -127,8 +159,8 @@ declare class Model {
     readonly notes: string[];
     /** The bytes that the model takes, and the maximum number of tokens in a batch. */
     readonly memory: { weights: number; host_tables: number; loading: number; batch: number; batch_tokens: number };
-    /** Describes the model, its tensors and the kernels that it runs. */
-    inspect(): Promise<Record<string, unknown>>;
+    /** Describes the model, its tensors and the kernels that it runs, and the choice of `adapter: "auto"`. */
+    inspect(): Promise<Record<string, unknown> & { choice?: Choice }>;
     /** The SHA-256 of the weight files, in hexadecimal digits. All bytes of the weights are read. */
     weightsSha256(options?: { signal?: AbortSignal }): Promise<string>;
     /** Frees the model's memory. */

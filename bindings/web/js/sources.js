@@ -61,7 +61,7 @@ async function ofDirectory(path) {
         }
     };
     walk(path, "");
-    return { label: path, files: found, close: () => opened.splice(0).forEach((file) => fs.closeSync(file)) };
+    return { label: path, identity: path, files: found, close: () => opened.splice(0).forEach((file) => fs.closeSync(file)) };
 }
 
 async function directoryOf(model) {

@@ -160,10 +160,19 @@ class Store {
         await this.#write(`${await nameOf(`${base} list`)}.json`, { base, names });
     }
 
+    // The measurements by which `adapter: "auto"` chose, beside the model: see choose.js.
+    choices(base) {
+        const url = `${base} choices`;
+        return {
+            read: async () => (await this.#note(url))?.choices ?? {},
+            write: async (choices) => this.#write(`${await nameOf(url)}.json`, { base, choices }),
+        };
+    }
+
     // Removes the notes of a directory, so that its files are asked for again.
     async forget(base) {
         const names = (await this.list(base)) ?? [];
-        for (const url of [`${base} list`, ...names.map((name) => base + name)]) {
+        for (const url of [`${base} list`, `${base} choices`, ...names.map((name) => base + name)]) {
             await this.directory.removeEntry(`${await nameOf(url)}.json`).catch(() => {});
             await this.directory.removeEntry(`${await nameOf(url)}.bin`).catch(() => {});
         }

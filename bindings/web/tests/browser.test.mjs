@@ -112,6 +112,76 @@ test("a download that is cut is resumed", async () => {
     assert.ok(ranges[0] === 0 && ranges[1] >= 1_000_000 && ranges[2] > ranges[1], JSON.stringify(ranges));
 });
 
+// Runs in a worker of the test's own, in which devices can be destroyed and models are stored.
+const LOSSES = (base) => `
+    import { Embedder } from "${base}/package/index.js";
+    const devices = [];
+    const { requestDevice } = GPUAdapter.prototype;
+    GPUAdapter.prototype.requestDevice = async function (...args) {
+        devices.push(await requestDevice.apply(this, args));
+        return devices.at(-1);
+    };
+    const embedder = await Embedder.load("${base}/fixtures/bert_mean_norm/", { adapter: "webgpu", worker: false });
+    const texts = ["A cat sat on the roof.", "Rain."];
+    const rows = [await embedder.embed(texts)];
+    devices.at(-1).destroy();
+    rows.push(await embedder.embed(texts));
+    const running = embedder.embed(texts);
+    devices.at(-1).destroy();
+    rows.push(await running);
+    postMessage({ rows: rows.map(({ values }) => Array.from(values)), devices: devices.length });`;
+
+test("a lost device is opened again, and the batch is repeated", { timeout: 200_000 }, async () => {
+    server.log.length = 0;
+    const found = await run(async (code) => {
+        const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+        const worker = new Worker(url, { type: "module" });
+        const answer = await new Promise((resolve, reject) => {
+            worker.onmessage = ({ data }) => resolve(data);
+            worker.onerror = (event) => reject(new Error(event.message));
+        });
+        worker.terminate();
+        return answer;
+    }, LOSSES(server.url));
+    assert.equal(found.devices, 3);
+    assert.ok(found.rows[0].length > 0);
+    assert.deepEqual(found.rows[1], found.rows[0]);
+    assert.deepEqual(found.rows[2], found.rows[0]);
+    // The weights were read again from the browser's store.
+    assert.equal(server.log.filter(({ path }) => path.endsWith("bert_mean_norm/model.safetensors")).length, 1);
+});
+
+test("`auto` measures once, and a later visit uses the same executor", async () => {
+    await run(() => clearStored());
+    const visit = async (options) => {
+        await page.reload();
+        await page.waitForFunction(() => window.ready);
+        return run(
+            async ([url, options]) => {
+                const embedder = await Embedder.load(url, options);
+                const rows = await embedder.embed("a text");
+                const { choice } = embedder.precision;
+                const { backend } = embedder.adapter;
+                const inspected = (await embedder.inspect()).choice;
+                await embedder.close();
+                return { choice, backend, inspected, row: Array.from(rows.row(0)) };
+            },
+            [`${server.url}/fixtures/bert_mean_norm/`, options],
+        );
+    };
+    const first = await visit({});
+    console.log(first.choice.text);
+    assert.deepEqual([first.choice.measured, first.inspected], ["now", first.choice]);
+    // SwiftShader computes on the CPU, through one more layer.
+    assert.deepEqual([first.choice.executor, first.backend], ["cpu", "Native"]);
+    const later = await visit({});
+    assert.deepEqual([later.choice.measured, later.choice.milliseconds], ["earlier", first.choice.milliseconds]);
+    assert.deepEqual(later.row, first.row);
+    const mixed = await visit({ adapter: "mixed" });
+    console.log(mixed.choice.text);
+    assert.ok(mixed.choice.executor === "both" && mixed.choice.difference <= 5e-7, JSON.stringify(mixed.choice));
+});
+
 test("a server without ranges works, and a page may store nothing", async () => {
     server.ranges = false;
     let cuts = 0;

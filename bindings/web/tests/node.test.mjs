@@ -164,18 +164,151 @@ for (const adapter of dawn ? ["webgpu", "cpu"] : ["cpu"]) {
     });
 }
 
+test("a lost device is opened again, and the batch is repeated", { skip: !dawn && "no Dawn" }, async () => {
+    const devices = [];
+    const { requestDevice } = GPUAdapter.prototype;
+    GPUAdapter.prototype.requestDevice = async function (...args) {
+        devices.push(await requestDevice.apply(this, args));
+        return devices.at(-1);
+    };
+    const embedder = await Embedder.load(fixture("bert_mean_norm"), onGpu);
+    const some = texts().slice(0, 40);
+    const before = await embedder.embed(some);
+    assert.equal(devices.length, 1);
+    // The device is lost before a call that does not know it, before a call that knows it, and while a call runs.
+    devices.at(-1).destroy();
+    assert.deepEqual((await embedder.embed(some)).values, before.values);
+    assert.equal(devices.length, 2);
+    devices.at(-1).destroy();
+    await devices.at(-1).lost;
+    assert.deepEqual((await embedder.embed(some)).values, before.values);
+    assert.equal(devices.length, 3);
+    const running = embedder.embed(some);
+    devices.at(-1).destroy();
+    assert.deepEqual((await running).values, before.values);
+    assert.equal(devices.length, 4);
+    await embedder.close();
+    GPUAdapter.prototype.requestDevice = requestDevice;
+});
+
+const { faster, predictor } = await import(join(PACKAGE, "choose.js"));
+
+test("the faster executor is predicted from the measured times", () => {
+    const times = { webgpu: { single: 9, batch: 20 }, cpu: { single: 3, batch: 60 } };
+    assert.deepEqual([faster(times, "single"), faster(times, "batch")], ["cpu", "webgpu"]);
+    const pick = predictor(times);
+    assert.deepEqual([pick(["short"]), pick(["a query of a few words"]), pick(Array(20).fill("a text of some words"))], ["cpu", "cpu", "webgpu"]);
+    // The GPU's batch was not run, because one text alone was slower than the batch on the CPU.
+    const slow = { webgpu: { single: 90, batch: null }, cpu: times.cpu };
+    assert.equal(faster(slow, "batch"), "cpu");
+    assert.equal(predictor(slow)(Array(500).fill("a text of some words")), "cpu");
+});
+
+describe("the choice between the GPU and the CPU", { skip: !dawn && "no Dawn" }, () => {
+    const name = fixture("bert_mean_norm");
+    const some = texts().slice(0, 12);
+    const rowsOn = async (adapter) => {
+        const embedder = await Embedder.load(name, { adapter, gpu });
+        const rows = Array.from(await embedder.embed(some), (row) => Array.from(row));
+        await embedder.close();
+        return rows;
+    };
+
+    test("`auto` measures once, keeps one executor, and says so", async () => {
+        const progress = [];
+        const first = await Embedder.load(name, { gpu, onProgress: (one) => progress.push(one) });
+        const { choice } = first.precision;
+        console.log(choice.text);
+        assert.equal(choice.measured, "now");
+        for (const [executor, { single, batch }] of Object.entries(choice.milliseconds)) {
+            assert.ok(single > 0 && (batch === null || batch > 0), executor);
+        }
+        assert.equal(choice.executor, faster(choice.milliseconds, "batch"));
+        assert.equal(first.adapter.backend, choice.executor === "cpu" ? "Native" : "BrowserWebGpu");
+        assert.ok(String(first.precision).endsWith(choice.text) && first.precision.reasons.includes(choice.text));
+        assert.deepEqual((await first.inspect()).choice, choice);
+        assert.ok(progress.every(({ done }, at) => at === 0 || done >= progress[at - 1].done), "the progress goes back");
+        assert.equal(progress.at(-1).done, progress.at(-1).total);
+        const rows = Array.from(await first.embed(some), (row) => Array.from(row));
+        assert.deepEqual(rows, await rowsOn(choice.executor));
+        await first.close();
+
+        for (const optimizeFor of ["batch", "single"]) {
+            const again = await Embedder.load(name, { gpu, optimizeFor });
+            const later = again.precision.choice;
+            assert.equal(later.measured, "earlier");
+            assert.deepEqual(later.milliseconds, choice.milliseconds);
+            assert.equal(later.executor, faster(choice.milliseconds, optimizeFor));
+            await again.close();
+        }
+        // Other options run other kernels, so they are measured too.
+        const other = await Embedder.load(name, { gpu, dtype: "float16" });
+        assert.equal(other.precision.choice.measured, "now");
+        await other.close();
+        const wrong = await refusal(Embedder.load(name, { gpu, optimizeFor: "speed" }));
+        assert.deepEqual([wrong.code, /`speed` is unknown; use single or batch/.test(wrong.message)], ["option", true]);
+    });
+
+    test("`mixed` runs every call on one executor, and both agree", async () => {
+        const mixed = await Embedder.load(name, { adapter: "mixed", gpu });
+        const { choice } = mixed.precision;
+        console.log(choice.text);
+        assert.equal(choice.executor, "both");
+        assert.ok(choice.difference <= 5e-7, String(choice.difference));
+        assert.match(String(mixed.precision), /may differ in its last bits/);
+        const [onGpu, onCpu] = [await rowsOn("webgpu"), await rowsOn("cpu")];
+        const pick = predictor(choice.milliseconds);
+        const expected = { webgpu: onGpu, cpu: onCpu };
+        const rows = Array.from(await mixed.embed(some), (row) => Array.from(row));
+        assert.deepEqual(rows, expected[pick(some)]);
+        for (const at of [0, 5]) assert.deepEqual(Array.from((await mixed.embed(some[at])).row(0)), expected[pick([some[at]])][at]);
+        assert.notDeepEqual(onGpu, onCpu);
+        await mixed.close();
+    });
+
+    test("`mixed` refuses executors that disagree", async () => {
+        const error = await refusal(Embedder.load(name, { adapter: "mixed", gpu, dtype: "float16" }));
+        assert.equal(error.code, "unsupported");
+        assert.match(error.message, /they differ by [\d.]+e-\d/);
+    });
+
+    test("`auto` uses the GPU where the CPU cannot run the model", async () => {
+        const embedder = await Embedder.load(name, { gpu, dtype: "float16", halfFallback: "error" });
+        assert.equal(embedder.adapter.backend, "BrowserWebGpu");
+        assert.match(embedder.precision.choice.reason, /cannot run on the CPU/);
+        await embedder.close();
+    });
+
+    test("every kind of model runs with `auto` or `mixed`", async () => {
+        const first = (directory) => join(directory, readdirSync(fixture(directory)).sort().find((one) => existsSync(join(fixture(directory), one, "model.safetensors"))));
+        const kinds = [[Reranker, "rerankers/bert", "auto"], [SparseEncoder, first("sparse"), "mixed"], [MultiVectorEncoder, first("multi_vector"), "auto"]];
+        for (const [Kind, directory, adapter] of kinds) {
+            const model = await Kind.load(fixture(directory), { adapter, gpu });
+            const { choice } = model.precision;
+            console.log(`${directory}: ${choice.text}`);
+            assert.equal(choice.requested, adapter);
+            if (adapter === "mixed") assert.ok(choice.difference > 0 && choice.difference <= 5e-7, String(choice.difference));
+            const result = Kind === Reranker ? await model.predict([["a query", "a text"]]) : await model.encode(["a text"], { as: "query" });
+            assert.equal(result.length, 1);
+            await model.close();
+        }
+    });
+});
+
 // A thread has its own copy of the package, and finds no package webgpu beside it.
 test("without WebGPU, a model runs on the CPU", async () => {
     const code = `import { parentPort, workerData } from "node:worker_threads";
         const { Embedder } = await import(workerData.package);
         const embedder = await Embedder.load(workerData.model);
         const refused = await Embedder.load(workerData.model, { adapter: "webgpu" }).catch((error) => [error.code, error.message]);
-        parentPort.postMessage({ backend: embedder.adapter.backend, rows: (await embedder.embed("a")).length, refused });`;
+        const { reason } = embedder.precision.choice;
+        parentPort.postMessage({ reason, backend: embedder.adapter.backend, rows: (await embedder.embed("a")).length, refused });`;
     const workerData = { package: String(pathToFileURL(join(PACKAGE, "index.js"))), model: fixture("bert_mean_norm") };
     const thread = new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`), { workerData });
     const found = await new Promise((resolve, reject) => thread.on("message", resolve).on("error", reject));
     assert.deepEqual([found.backend, found.rows, found.refused[0]], ["Native", 1, "adapter"]);
     assert.match(found.refused[1], /no GPU adapter was found/);
+    assert.match(found.reason, /no WebGPU/);
 });
 
 test("bytes, and a file that is wrong", async () => {
