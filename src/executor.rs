@@ -10,12 +10,13 @@ use std::time::Instant;
 use crate::cpu;
 use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature, choose};
-use crate::gpu::device::{Gpu, Gpus};
+use crate::gpu::device::Gpus;
 use crate::gpu::executor::{
     Ahead, Compiler, Executor as GpuExecutor, Outcome, PipelineKey, Running as RunningOnGpu,
     ShaderEdit, StoppingKernel,
 };
 use crate::gpu::graph::{Graph, TensorId};
+use crate::gpu::inject::FaultPlan;
 use crate::gpu::trace::{Phase, Trace};
 #[cfg(feature = "cpu")]
 use crate::gpu::trace::{clock, lap};
@@ -58,6 +59,9 @@ pub struct AdapterOptions {
     pub max_binding_bytes: Option<u64>,
     /// The number of threads on the CPU; `None` for one thread on each physical core.
     pub threads: Option<usize>,
+    /// The calls to a GPU that must fail. Tests set it.
+    #[doc(hidden)]
+    pub faults: Option<Arc<FaultPlan>>,
 }
 
 /// Evaluates one of two expressions: the first on a GPU's executor, the second on the CPU's executor.
@@ -112,9 +116,10 @@ impl Executor {
             return Executor::open_cpu(options, chosen);
         }
         let own = all[..chosen].iter().filter(|adapter| !adapter.is_cpu()).count();
-        let mut gpu = gpus.open(own, &options.disabled, options.max_binding_bytes).await?;
+        let faults = options.faults.clone();
+        let mut gpu = gpus.open(own, &options.disabled, options.max_binding_bytes, faults).await?;
         gpu.adapter.index = chosen;
-        Ok(Executor::on_gpu(gpu))
+        Ok(Executor::Gpu(GpuExecutor::new(gpu)?))
     }
 
     #[cfg(feature = "cpu")]
@@ -125,11 +130,6 @@ impl Executor {
             executor.adapter.max_binding_bytes = executor.adapter.max_binding_bytes.min(bytes);
         }
         Ok(Executor::Cpu(Box::new(executor)))
-    }
-
-    /// Returns an executor on an open GPU.
-    pub fn on_gpu(gpu: Gpu) -> Self {
-        Executor::Gpu(GpuExecutor::new(gpu))
     }
 
     /// Returns the adapter on which graphs run.

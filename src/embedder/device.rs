@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::executor::{AdapterOptions, Executor};
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::executor::ShaderEdit;
+use crate::gpu::inject::FaultPlan;
 use crate::kernels::KernelPlan;
 use crate::kernels::matmul::{Tuned, tuned};
 use crate::selftest::{
@@ -43,6 +44,8 @@ pub(crate) struct DeviceSetup {
     pub shader_edit: Option<ShaderEdit>,
     /// A limit that only tests set: see [`Executor::fit_tokens`].
     pub fit_tokens: Option<usize>,
+    /// The calls to the device that must fail. Only tests set it.
+    pub faults: Option<Arc<FaultPlan>>,
     /// The number of times that the device was lost.
     pub losses: Arc<AtomicU64>,
 }
@@ -78,6 +81,7 @@ impl DeviceSetup {
             tuned: None,
             shader_edit: None,
             fit_tokens: None,
+            faults: None,
             losses: Arc::default(),
         }
     }
@@ -87,6 +91,7 @@ impl DeviceSetup {
             disabled: self.disabled.clone(),
             max_binding_bytes: self.max_binding_bytes,
             threads: self.threads,
+            faults: self.faults.clone(),
         };
         let mut executor = Executor::open(&self.adapter, &options).await?;
         executor.count_losses(&self.losses);

@@ -1,32 +1,13 @@
 //! An open device with its features, limits and buffers. The device's errors, and its loss, are returned as values.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature, list, noop_options};
+use crate::gpu::calls::{self, Calls};
+use crate::gpu::inject::FaultPlan;
 use crate::gpu::shader::{Lanes, ShaderVariant};
-
-/// The faults of a device since the last check. wgpu reports them through a callback, not from the call that failed.
-#[derive(Debug, Default)]
-struct Faults {
-    lost: Option<String>,
-    /// The counter of lost devices. Devices that are opened later share it.
-    losses: Option<Arc<AtomicU64>>,
-    out_of_memory: Option<String>,
-    other: Option<String>,
-}
-
-impl Faults {
-    fn lose(&mut self, problem: String) {
-        if self.lost.is_none() {
-            self.lost = Some(problem);
-            if let Some(losses) = &self.losses {
-                losses.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-    }
-}
 
 /// The cooperative matrices of a device, with f16 factors and f32 sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,7 +72,7 @@ impl Gpus {
     }
 
     /// Opens a device with all limits and features of its adapter, except the disabled features. The binding limit is
-    /// lowered to `max_binding_bytes`.
+    /// lowered to `max_binding_bytes`. The calls to the device fail as `plan` says.
     ///
     /// # Errors
     /// Returns [`Error::DeviceFault`] if the device cannot be opened.
@@ -100,6 +81,7 @@ impl Gpus {
         index: usize,
         disabled: &[Feature],
         max_binding_bytes: Option<u64>,
+        plan: Option<Arc<FaultPlan>>,
     ) -> Result<Gpu, Error> {
         let adapters = &self.adapters;
         let mut adapter = self.summaries[index].clone();
@@ -132,12 +114,8 @@ impl Gpus {
             experimental_features: experimental.1,
             ..Default::default()
         };
-        let (device, queue) = adapters[index].request_device(&descriptor).await.map_err(|e| {
-            Error::device_fault(&adapter.name, format!("the device cannot be opened: {e}"))
-        })?;
-        let faults = Arc::new(Mutex::new(Faults::default()));
-        watch(&device, &faults);
-        Ok(Gpu { adapter, disabled: disabled.to_vec(), device, queue, faults })
+        let calls = calls::open(&adapters[index], &adapter.name, &descriptor, plan).await?;
+        Ok(Gpu { adapter, disabled: disabled.to_vec(), calls })
     }
 }
 
@@ -148,20 +126,18 @@ pub struct Gpu {
     pub adapter: AdapterSummary,
     /// The features of the adapter that the caller disabled.
     pub disabled: Vec<Feature>,
-    pub(crate) device: wgpu::Device,
-    pub(crate) queue: wgpu::Queue,
-    faults: Arc<Mutex<Faults>>,
+    pub(super) calls: Calls,
 }
 
 impl Gpu {
     /// Is true if shaders on this device may use f16.
     pub fn has_shader_f16(&self) -> bool {
-        self.device.features().contains(wgpu::Features::SHADER_F16)
+        self.calls.features().contains(wgpu::Features::SHADER_F16)
     }
 
     /// Is true if the device can write timestamps.
     pub fn has_timestamps(&self) -> bool {
-        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
+        self.calls.features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
 
     /// Is true for a dry-run device, which computes nothing.
@@ -173,7 +149,7 @@ impl Gpu {
     /// workgroup memory if the kernels cannot use the device's subgroups.
     pub(crate) fn lanes(&self) -> Lanes {
         let smallest = self.adapter.subgroup_sizes.map_or(0, |sizes| sizes.0);
-        let usable = self.device.features().contains(wgpu::Features::SUBGROUP)
+        let usable = self.calls.features().contains(wgpu::Features::SUBGROUP)
             && smallest.is_power_of_two()
             && smallest >= 4;
         if usable { Lanes::Subgroup(smallest) } else { Lanes::Alone }
@@ -191,7 +167,7 @@ impl Gpu {
         let feature = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         let side = self.adapter.cooperative_matrix?;
         let invocations = 4 * self.adapter.subgroup_sizes?.1;
-        let fits = self.device.features().contains(feature)
+        let fits = self.calls.features().contains(feature)
             && invocations <= self.adapter.workgroup_invocations.min(256)
             && self.adapter.workgroup_memory_bytes >= MATRIX_MEMORY;
         let elements = if self.adapter.backend == "Metal" { 4 } else { 1 };
@@ -201,7 +177,11 @@ impl Gpu {
     /// Returns the fault that was reported since the last check, if any, as an error. The error describes the action
     /// that failed by `what` and `bytes`.
     pub(crate) fn check(&self, what: &str, bytes: u64) -> Result<(), Error> {
-        let mut faults = lock(&self.faults);
+        if self.calls.faults().other.is_some() {
+            // A lost device refuses every call, and may report its loss only at the next poll.
+            self.calls.report_loss()?;
+        }
+        let mut faults = self.calls.faults();
         if let Some(problem) = faults.lost.clone() {
             return Err(Error::DeviceLost { adapter: self.adapter.name.clone(), problem });
         }
@@ -254,17 +234,17 @@ impl Gpu {
 
     /// Is true after the device was lost.
     pub(crate) fn is_lost(&self) -> bool {
-        lock(&self.faults).lost.is_some()
+        self.calls.faults().lost.is_some()
     }
 
     /// Marks the device as lost, as wgpu's callback for lost devices does.
     pub(crate) fn mark_lost(&self, problem: String) {
-        lock(&self.faults).lose(problem);
+        self.calls.lose(problem);
     }
 
     /// Makes the loss of this device increase the counter `losses`.
     pub(crate) fn count_losses(&self, losses: &Arc<AtomicU64>) {
-        lock(&self.faults).losses = Some(losses.clone());
+        self.calls.faults().losses = Some(losses.clone());
     }
 
     /// Makes a buffer on this device.
@@ -290,7 +270,7 @@ impl Gpu {
             usage,
             mapped_at_creation: false,
         };
-        let buffer = self.device.create_buffer(&descriptor);
+        let buffer = self.calls.buffer(&descriptor)?;
         self.check(label, bytes)?;
         Ok(buffer)
     }
@@ -298,8 +278,7 @@ impl Gpu {
     /// Destroys the device, as a driver reset does. Tests use this function to check the recovery.
     #[doc(hidden)]
     pub fn destroy(&self) {
-        self.device.destroy();
-        self.mark_lost("destroyed".to_owned());
+        self.calls.destroy();
     }
 }
 
@@ -323,25 +302,4 @@ fn experimental(
     // device.
     let enabled = unsafe { wgpu::ExperimentalFeatures::enabled() };
     (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, enabled)
-}
-
-fn lock(faults: &Mutex<Faults>) -> std::sync::MutexGuard<'_, Faults> {
-    faults.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn watch(device: &wgpu::Device, faults: &Arc<Mutex<Faults>>) {
-    let sink = faults.clone();
-    // Without this handler, wgpu panics on an error that no error scope catches.
-    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-        let mut faults = lock(&sink);
-        let slot = match error {
-            wgpu::Error::OutOfMemory { .. } => &mut faults.out_of_memory,
-            _ => &mut faults.other,
-        };
-        slot.get_or_insert(error.to_string());
-    }));
-    let sink = faults.clone();
-    device.set_device_lost_callback(move |reason, message| {
-        lock(&sink).lose(format!("{reason:?}: {message}"));
-    });
 }

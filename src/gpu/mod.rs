@@ -1,10 +1,12 @@
 //! Devices, shaders, kernels, graphs and their execution. No other module uses wgpu directly.
 
 pub mod adapter;
+mod calls;
 pub mod device;
 pub mod executor;
 pub mod graph;
 pub(crate) mod host_memory;
+pub mod inject;
 pub mod kernel;
 mod pipeline;
 mod pipeline_cache;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::error::Error;
+use crate::gpu::calls::Calls;
 use crate::gpu::device::Gpu;
 use crate::gpu::graph::Graph;
 use crate::gpu::kernel::{Access, Kernel};
@@ -50,7 +51,7 @@ pub(crate) fn pipelines_of<'a>(graphs: impl Iterator<Item = &'a Graph>) -> Vec<P
 /// A compiler that makes pipelines on any thread.
 #[derive(Clone)]
 pub(crate) struct Compiler {
-    device: wgpu::Device,
+    calls: Calls,
     /// The layout of bind group 1, which holds the report of a batch (its overflow flags and receipt) in every kernel.
     report: wgpu::BindGroupLayout,
     cache: Option<wgpu::PipelineCache>,
@@ -82,14 +83,11 @@ fn buffer_entry(binding: u32, ty: wgpu::BufferBindingType) -> wgpu::BindGroupLay
 }
 
 impl Pipelines {
-    pub fn new(gpu: &Gpu) -> Self {
-        let device = gpu.device.clone();
-        let report = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some("report"),
-            entries: &[storage_entry(0, false)],
-        });
-        let compiler = Compiler { device, report, cache: None, edit: None };
-        Pipelines { made: HashMap::new(), compiler, file: None, unsaved: false }
+    pub fn new(gpu: &Gpu) -> Result<Self, Error> {
+        let report = gpu.calls.layout("report", storage_entry(0, false))?;
+        gpu.check("opening the device", 0)?;
+        let compiler = Compiler { calls: gpu.calls.clone(), report, cache: None, edit: None };
+        Ok(Pipelines { made: HashMap::new(), compiler, file: None, unsaved: false })
     }
 
     /// Reads pipelines that an earlier run cached in a directory, and caches the pipelines of this run there.
@@ -157,12 +155,14 @@ impl Pipelines {
     pub async fn make(&mut self, gpu: &Gpu, keys: Vec<PipelineKey>) -> Result<(), Error> {
         let missing = self.missing(keys);
         let made = self.compiler.all(&missing).await;
+        let mut valid = Vec::with_capacity(made.len());
         for (key, made) in missing.into_iter().zip(made) {
-            let made = made?.map_err(|error| gpu.refusal(key.kernel.name, &error))?;
-            self.made.insert((key.kernel.name, key.variant), made);
-            self.unsaved = true;
+            valid.push((key.clone(), made?.map_err(|error| gpu.refusal(key.kernel.name, &error))?));
         }
-        gpu.check("compiling kernels", 0)
+        // After a fault the pipelines may be invalid, so they are not kept.
+        gpu.check("compiling kernels", 0)?;
+        self.adopt(Ahead(valid));
+        Ok(())
     }
 }
 
@@ -207,29 +207,42 @@ impl Compiler {
     /// Requests one pipeline, and returns the pipeline or the driver's error about it. Errors about other pipelines
     /// that are made at the same time are not returned.
     fn compile_alone(&self, key: &PipelineKey) -> impl Future<Output = Result<Made, Error>> {
-        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-        // An error scope catches only the errors of its own thread, until it is popped.
-        let scopes = [OutOfMemory, Internal, Validation].map(|f| self.device.push_error_scope(f));
-        let made = self.compile(key.kernel, &key.variant);
-        let [out_of_memory, internal, validation] = scopes;
-        let errors = (validation.pop(), internal.pop(), out_of_memory.pop());
+        let PipelineKey { kernel, variant } = key;
+        let source = self.source(kernel, variant);
+        let requested = source.map(|source| {
+            let make = move |device: &wgpu::Device, entry: &str| {
+                self.compile(device, kernel, variant, &source, entry)
+            };
+            self.calls.pipeline(kernel.name, make)
+        });
         async {
-            let errors = [errors.0.await, errors.1.await, errors.2.await];
-            let refused = errors.into_iter().flatten().next();
+            let (made, refused) = requested?;
+            let refused = refused.await;
             made.map(|made| refused.map_or(Ok(made), Err))
         }
     }
 
-    fn compile(&self, kernel: &Kernel, variant: &ShaderVariant) -> Result<Pipeline, Error> {
+    /// Returns the WGSL of a kernel's variant, with its imports.
+    fn source(&self, kernel: &Kernel, variant: &ShaderVariant) -> Result<String, Error> {
         #[cfg(not(target_arch = "wasm32"))]
         let source = resolve_imports(kernel.source, variant);
         #[cfg(target_arch = "wasm32")]
         let source = crate::gpu::shader::resolve_for_browser(kernel.source, variant);
-        let mut source = source.map_err(Error::Internal)?;
-        if let Some((_, edit)) = self.edit.filter(|(name, _)| *name == kernel.name) {
-            source = edit(source);
-        }
-        let device = &self.device;
+        let source = source.map_err(Error::Internal)?;
+        Ok(match self.edit.filter(|(name, _)| *name == kernel.name) {
+            Some((_, edit)) => edit(source),
+            None => source,
+        })
+    }
+
+    fn compile(
+        &self,
+        device: &wgpu::Device,
+        kernel: &Kernel,
+        variant: &ShaderVariant,
+        source: &str,
+        entry: &str,
+    ) -> Pipeline {
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
             source: wgpu::ShaderSource::Wgsl(source.into()),
@@ -261,13 +274,13 @@ impl Compiler {
             label: Some(kernel.name),
             layout: Some(&pipeline_layout),
             module: &module,
-            entry_point: Some(kernel.name),
+            entry_point: Some(entry),
             compilation_options: wgpu::PipelineCompilationOptions {
                 constants: &constants,
                 zero_initialize_workgroup_memory: false,
             },
             cache: self.cache.as_ref(),
         });
-        Ok(Pipeline { pipeline, layout })
+        Pipeline { pipeline, layout }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::gpu::calls::Calls;
 use crate::gpu::device::Gpu;
 
 /// The length in bytes of the digest that precedes the driver's data in the file.
@@ -13,6 +14,7 @@ const DIGEST_BYTES: usize = 32;
 /// The driver's pipeline cache and the file that backs it.
 #[derive(Debug)]
 pub(super) struct PipelineFile {
+    calls: Calls,
     cache: wgpu::PipelineCache,
     path: PathBuf,
     /// The digest of the data in the file.
@@ -23,10 +25,10 @@ impl PipelineFile {
     /// Opens the cache file of this device in `directory`. Returns `None` if the driver does not return compiled
     /// pipelines. A file that is truncated or altered, or that belongs to another driver, counts as empty.
     pub fn open(gpu: &Gpu, directory: &Path) -> Option<Self> {
-        if !gpu.device.features().contains(wgpu::Features::PIPELINE_CACHE) {
+        if !gpu.calls.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
-        let key = wgpu::util::pipeline_cache_key(&gpu.device.adapter_info())?;
+        let key = gpu.calls.pipeline_cache_key()?;
         // wgpu's key contains only the vendor and the device. The file name therefore also contains a hash, so that two
         // drivers of one device do not overwrite each other's file.
         let about = format!("{} | vectile {}", gpu.adapter.key(), env!("CARGO_PKG_VERSION"));
@@ -34,18 +36,14 @@ impl PipelineFile {
         let cached = crate::files::read_cached(&path).filter(|bytes| {
             bytes.len() > DIGEST_BYTES && digest(&bytes[DIGEST_BYTES..]) == bytes[..DIGEST_BYTES]
         });
-        let descriptor = wgpu::PipelineCacheDescriptor {
-            label: Some("vectile"),
-            data: cached.as_deref().map(|bytes| &bytes[DIGEST_BYTES..]),
-            fallback: true,
-        };
+        let data = cached.as_deref().map(|bytes| &bytes[DIGEST_BYTES..]);
         // SAFETY: the data comes from a file that Vectile wrote for the same adapter and driver, and its digest
         // matches. wgpu's `get_data` returned these bytes. wgpu and the driver also check the headers of the data.
-        let cache = unsafe { gpu.device.create_pipeline_cache(&descriptor) };
+        let cache = unsafe { gpu.calls.pipeline_cache(data) }.ok()?;
         // If the driver refuses the cached data, pipelines are compiled without a cache.
         gpu.check("opening cached pipelines", 0).ok()?;
         let written = cached.map_or(Vec::new(), |bytes| bytes[..DIGEST_BYTES].to_vec());
-        Some(PipelineFile { cache, path, written })
+        Some(PipelineFile { calls: gpu.calls.clone(), cache, path, written })
     }
 
     /// Returns the driver's cache of compiled pipelines.
@@ -55,7 +53,7 @@ impl PipelineFile {
 
     /// Writes the driver's compiled pipelines to the file, if they differ from those in the file.
     pub fn save(&mut self) {
-        let Some(data) = self.cache.get_data() else { return };
+        let Ok(Some(data)) = self.calls.pipeline_data(&self.cache) else { return };
         let digest = digest(&data);
         if data.is_empty() || digest == self.written {
             return;

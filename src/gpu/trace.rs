@@ -165,15 +165,9 @@ impl Stamps {
     pub fn new(gpu: &Gpu, dispatches: usize) -> Result<Self, Error> {
         use wgpu::BufferUsages as U;
         let bytes = (dispatches * 16) as u64;
-        let set = |queries: usize| {
-            gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: Some("timestamps"),
-                ty: wgpu::QueryType::Timestamp,
-                count: queries as u32,
-            })
-        };
         let queries = dispatches * 2;
-        let sets = (0..queries).step_by(SET).map(|first| set(SET.min(queries - first))).collect();
+        let counts = (0..queries).step_by(SET).map(|first| SET.min(queries - first));
+        let sets = counts.map(|count| gpu.calls.queries(count as u32)).collect::<Result<_, _>>()?;
         Ok(Stamps {
             sets,
             resolved: gpu.buffer("timestamps", bytes, U::QUERY_RESOLVE | U::COPY_SRC)?,

@@ -11,6 +11,7 @@ mod against_cpu;
 mod bits;
 mod calls;
 mod families;
+mod faults;
 mod fixtures;
 mod loss;
 mod minilm;

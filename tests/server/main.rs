@@ -9,6 +9,7 @@
 
 mod cohere;
 mod errors;
+mod faults;
 mod health;
 mod load;
 mod multi_vector;

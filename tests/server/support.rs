@@ -15,22 +15,25 @@ mod shared;
 
 #[cfg(feature = "cli")]
 pub use shared::vectile;
-pub use shared::{adapter, contents, fixture, have_adapter, model_files as files};
+pub use shared::{
+    adapter, build, contents, fixture, have_adapter, lacks_shaders, model_files as files,
+    must_have, resident_memory,
+};
 
 pub fn embedder(name: &str) -> Arc<Embedder> {
-    Arc::new(shared::build(Embedder::builder(files(name))).unwrap())
+    Arc::new(build(Embedder::builder(files(name))).unwrap())
 }
 
 pub fn reranker(name: &str) -> Arc<Reranker> {
-    Arc::new(shared::build(Reranker::builder(files(name))).unwrap())
+    Arc::new(build(Reranker::builder(files(name))).unwrap())
 }
 
 pub fn sparse(name: &str) -> Arc<SparseEncoder> {
-    Arc::new(shared::build(SparseEncoder::builder(files(name))).unwrap())
+    Arc::new(build(SparseEncoder::builder(files(name))).unwrap())
 }
 
 pub fn multi_vector(name: &str) -> Arc<MultiVectorEncoder> {
-    Arc::new(shared::build(MultiVectorEncoder::builder(files(name))).unwrap())
+    Arc::new(build(MultiVectorEncoder::builder(files(name))).unwrap())
 }
 
 /// A server on a thread of this process. It is stopped when this value is dropped.

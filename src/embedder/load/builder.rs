@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::files::ModelFiles;
 use crate::gpu::adapter::{AdapterChoice, Feature};
 use crate::gpu::executor::{ShaderEdit, StoppingKernel};
+use crate::gpu::inject::FaultPlan;
 use crate::tokenize::TransformersVersion;
 use crate::weights::LoadProgress;
 
@@ -36,6 +37,7 @@ pub struct ModelBuilder<M> {
     gpu_kernels: bool,
     shader_edit: Option<ShaderEdit>,
     fit_tokens: Option<usize>,
+    faults: Option<Arc<FaultPlan>>,
     stopping: Option<StoppingKernel>,
     verdict: VerdictSource,
     lora_task: Option<String>,
@@ -70,6 +72,7 @@ impl<M> Clone for ModelBuilder<M> {
             gpu_kernels: self.gpu_kernels,
             shader_edit: self.shader_edit,
             fit_tokens: self.fit_tokens,
+            faults: self.faults.clone(),
             stopping: self.stopping,
             verdict: self.verdict.clone(),
             lora_task: self.lora_task.clone(),
@@ -95,6 +98,7 @@ impl<M: TextModel> ModelBuilder<M> {
             gpu_kernels: false,
             shader_edit: None,
             fit_tokens: None,
+            faults: None,
             stopping: None,
             verdict: VerdictSource::Stored,
             lora_task: None,
@@ -287,6 +291,13 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
+    /// Makes calls to the device fail as a plan says. Tests check that Vectile recovers from each failure.
+    #[doc(hidden)]
+    pub fn inject(mut self, faults: Arc<FaultPlan>) -> Self {
+        self.faults = Some(faults);
+        self
+    }
+
     /// Checks the model's files, opens the device and loads the weights.
     ///
     /// # Errors
@@ -368,6 +379,7 @@ impl<M> ModelBuilder<M> {
             cache_dir: self.cache_dir.clone(),
             shader_edit: self.shader_edit,
             fit_tokens: self.fit_tokens,
+            faults: self.faults.clone(),
             ..DeviceSetup::new(self.adapter.clone())
         }
     }

@@ -132,7 +132,8 @@ impl Runtime {
     ///
     /// # Errors
     /// Returns the error `loss` itself if the device that was opened again belongs to a different adapter. Vectors of
-    /// that adapter would not be bit-identical to earlier vectors, and its f16 is untested.
+    /// that adapter would not be bit-identical to earlier vectors, and its f16 is untested. Returns [`Error::DeviceLost`] or
+    /// [`Error::OutOfMemory`] if the device or the weights cannot be loaded. The next call then tries again.
     pub async fn recover(
         &mut self,
         model: &Model,
@@ -144,7 +145,7 @@ impl Runtime {
             return Ok(());
         }
         tracing::warn!(%loss, "the device was lost, so Vectile opens the device again");
-        let executor = self.setup.open().await?;
+        let executor = self.setup.open().await.map_err(|error| self.still_lost(error))?;
         if executor.adapter().key() != self.executor.adapter().key() {
             return Err(loss);
         }
@@ -152,10 +153,24 @@ impl Runtime {
         self.executor.release();
         let total = self.weight_bytes;
         let loaded =
-            Runtime::load(model, precision, self.setup.clone(), executor, total, &[], None)?;
+            Runtime::load(model, precision, self.setup.clone(), executor, total, &[], None)
+                .map_err(|error| self.still_lost(error))?;
         let (reopened, tokens_that_fit) = (self.reopened + 1, self.tokens_that_fit);
         *self = Runtime { reopened, tokens_that_fit, ..loaded };
         Ok(())
+    }
+
+    /// Returns the error of opening a lost device again. A driver that refuses a call now may accept it later, so the
+    /// device still counts as lost.
+    fn still_lost(&self, error: Error) -> Error {
+        match error {
+            Error::DeviceFault { problem, .. } | Error::Internal(problem) => {
+                let adapter = self.executor.adapter().name.clone();
+                let problem = format!("opening it again failed: {problem}");
+                Error::DeviceLost { adapter, problem }
+            }
+            other => other,
+        }
     }
 
     /// Returns the graph of the forward pass over a batch.

@@ -31,13 +31,13 @@ impl Executor {
                 let name = input_name(at);
                 self.bindable(tensor.bytes)?;
                 self.grow_named(&name, tensor.bytes, U::STORAGE | U::COPY_DST)?;
-                self.gpu.queue.write_buffer(&self.named[&name], 0, bytes);
+                self.gpu.calls.write(&self.named[&name], 0, bytes)?;
             }
         }
         self.grow_named("report", report.bytes(), U::STORAGE | U::COPY_DST | U::COPY_SRC)?;
         let tail = report.initial_tail();
         let at = report.flag_bytes();
-        self.gpu.queue.write_buffer(&self.named["report"], at, bytemuck::cast_slice(&tail));
+        self.gpu.calls.write(&self.named["report"], at, bytemuck::cast_slice(&tail))?;
         let mut params = vec![0; graph.dispatches.len() * PARAMS_STRIDE as usize];
         for (block, dispatch) in
             params.chunks_exact_mut(PARAMS_STRIDE as usize).zip(&graph.dispatches)
@@ -45,8 +45,7 @@ impl Executor {
             block[..dispatch.params.len()].copy_from_slice(&dispatch.params);
         }
         self.grow_named("parameters", params.len() as u64, U::UNIFORM | U::COPY_DST)?;
-        self.gpu.queue.write_buffer(&self.named["parameters"], 0, &params);
-        Ok(())
+        self.gpu.calls.write(&self.named["parameters"], 0, &params)
     }
 
     /// Returns a free read-back buffer of at least `bytes` bytes. The caller adds it to `readbacks` again once it is
@@ -69,13 +68,15 @@ impl Executor {
         slots: &Slots,
         report: &Report,
     ) -> Result<(), Error> {
-        encoder.clear_buffer(&self.named["report"], 0, Some(report.flag_bytes()));
-        for (at, tensor) in graph.tensors.iter().enumerate() {
-            if tensor.source == TensorSource::Zeroed {
-                encoder.clear_buffer(self.tensor(graph, slots, at)?, 0, Some(tensor.bytes));
+        self.gpu.calls.record(encoder, |encoder| {
+            encoder.clear_buffer(&self.named["report"], 0, Some(report.flag_bytes()));
+            for (at, tensor) in graph.tensors.iter().enumerate() {
+                if tensor.source == TensorSource::Zeroed {
+                    encoder.clear_buffer(self.tensor(graph, slots, at)?, 0, Some(tensor.bytes));
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })?
     }
 
     /// Returns `bytes` rounded up to a power of two, so that a buffer seldom has to grow. The result exceeds the

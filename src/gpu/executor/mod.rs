@@ -88,9 +88,12 @@ fn whole(binding: u32, buffer: &wgpu::Buffer) -> wgpu::BindGroupEntry<'_> {
 
 impl Executor {
     /// Returns an executor without pipelines and buffers.
-    pub fn new(gpu: Gpu) -> Self {
-        let pipelines = Pipelines::new(&gpu);
-        Executor {
+    ///
+    /// # Errors
+    /// Returns [`Error::DeviceLost`], [`Error::OutOfMemory`] or [`Error::Internal`] if the device refuses a layout.
+    pub fn new(gpu: Gpu) -> Result<Self, Error> {
+        let pipelines = Pipelines::new(&gpu)?;
+        Ok(Executor {
             gpu,
             pipelines,
             weights: Vec::new(),
@@ -103,7 +106,7 @@ impl Executor {
             stopping: None,
             batch_limit: None,
             trace: None,
-        }
+        })
     }
 
     /// Reads compiled pipelines from a directory, and caches new ones there if the driver returns them.
@@ -212,7 +215,7 @@ impl Executor {
         let output_bytes = graph.tensors[output.0].bytes;
 
         let report_buffer = self.named["report"].clone();
-        let mut encoder = self.encoder();
+        let mut encoder = self.gpu.calls.encoder()?;
         self.clear(&mut encoder, graph, &slots, &report)?;
         let mut submitted = Vec::new();
         let mut work = 0;
@@ -230,11 +233,11 @@ impl Executor {
             rest = &rest[count..];
             first += count;
             if !rest.is_empty() {
-                let commands = encoder.finish();
+                let commands = self.gpu.calls.finish(encoder)?;
                 since = self.lap(since, Phase::Encode);
-                submitted.push(self.gpu.queue.submit([commands]));
+                submitted.push(self.gpu.calls.submit(Some(commands))?);
                 since = self.lap(since, Phase::Submit);
-                encoder = self.encoder();
+                encoder = self.gpu.calls.encoder()?;
                 work = 0;
                 if let Some(stamps) = &mut stamps {
                     stamps.submits.push(first);
@@ -243,15 +246,17 @@ impl Executor {
         }
         let readback = self.readback(output_bytes + report.bytes())?;
         let source = self.tensor(graph, &slots, output.0)?;
-        encoder.copy_buffer_to_buffer(source, 0, &readback, 0, output_bytes);
-        encoder.copy_buffer_to_buffer(&report_buffer, 0, &readback, output_bytes, report.bytes());
+        self.copy(&mut encoder, source, (&readback, 0), output_bytes)?;
+        self.copy(&mut encoder, &report_buffer, (&readback, output_bytes), report.bytes())?;
         if let Some(stamps) = &stamps {
-            stamps.resolve(&mut encoder);
+            self.gpu.calls.record(&mut encoder, |encoder| stamps.resolve(encoder))?;
         }
-        let commands = encoder.finish();
+        let commands = self.gpu.calls.finish(encoder)?;
         let since = self.lap(since, Phase::Encode);
-        submitted.push(self.gpu.queue.submit([commands]));
+        submitted.push(self.gpu.calls.submit(Some(commands))?);
         self.lap(since, Phase::Submit);
+        // Commands that the device refused are an error of this batch, and not of an earlier one.
+        self.gpu.check("running a batch", 0)?;
         let activation_bytes = slots.bytes.iter().sum();
         Ok(Running { readback, output_bytes, report, submitted, stamps, activation_bytes })
     }
@@ -272,7 +277,7 @@ impl Executor {
         if let Some(stamps) = &stamps {
             let ticks =
                 self.read(&stamps.readback, stamps.bytes, last.into_iter().collect()).await?;
-            let period = f64::from(self.gpu.queue.get_timestamp_period());
+            let period = self.gpu.calls.timestamp_period();
             let weights = &self.weights;
             if let Some(trace) = &mut self.trace {
                 stamps.read(trace, graph, &ticks, period, |weight| weights[weight].size());
@@ -327,8 +332,23 @@ impl Executor {
         Stamps::new(&self.gpu, graph.dispatches.len()).map(Some)
     }
 
-    fn encoder(&self) -> wgpu::CommandEncoder {
-        self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+    /// Finishes an encoder and submits its commands.
+    fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<wgpu::SubmissionIndex, Error> {
+        self.gpu.calls.submit(Some(self.gpu.calls.finish(encoder)?))
+    }
+
+    /// Records a command that copies the first `bytes` bytes of a buffer to an offset of another buffer.
+    fn copy(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        from: &wgpu::Buffer,
+        (to, at): (&wgpu::Buffer, u64),
+        bytes: u64,
+    ) -> Result<(), Error> {
+        let copy = |encoder: &mut wgpu::CommandEncoder| {
+            encoder.copy_buffer_to_buffer(from, 0, to, at, bytes);
+        };
+        self.gpu.calls.record(encoder, copy)
     }
 
     fn record(
@@ -339,8 +359,8 @@ impl Executor {
         Pieces { first, dispatches, report }: Pieces<'_>,
         stamps: Option<&Stamps>,
     ) -> Result<(), Error> {
-        let device = &self.gpu.device;
-        let report = device.create_bind_group(&wgpu::BindGroupDescriptor {
+        let calls = &self.gpu.calls;
+        let report = calls.bind_group(&wgpu::BindGroupDescriptor {
             label: Some("report"),
             layout: self.pipelines.report_layout(),
             entries: &[wgpu::BindGroupEntry {
@@ -351,18 +371,8 @@ impl Executor {
                     size: std::num::NonZeroU64::new(report.bytes()),
                 }),
             }],
-        });
-        let mut pass = None;
-        for (at, dispatch) in dispatches.iter().enumerate() {
-            // The GPU writes timestamps only at the start and end of a pass, so each timed dispatch has its own pass.
-            if pass.is_none() || stamps.is_some() {
-                drop(pass);
-                pass = Some(encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                    label: None,
-                    timestamp_writes: stamps.map(|stamps| stamps.writes(first + at)),
-                }));
-            }
-            let Some(pass) = &mut pass else { continue };
+        })?;
+        let bind = |(at, dispatch): (usize, &Dispatch)| {
             let pipeline = self.pipelines.get(dispatch.kernel, &dispatch.variant)?;
             let mut entries = Vec::new();
             for (binding, id) in dispatch.bindings.iter().enumerate() {
@@ -377,25 +387,41 @@ impl Executor {
                     size: std::num::NonZeroU64::new(dispatch.params.len() as u64),
                 }),
             });
-            let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            let group = calls.bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(dispatch.kernel.name),
                 layout: &pipeline.layout,
                 entries: &entries,
-            });
-            pass.set_pipeline(&pipeline.pipeline);
-            pass.set_bind_group(0, &group, &[]);
-            pass.set_bind_group(1, &report, &[]);
-            let Workgroups { x, y, z } = match self.stopping {
-                Some(StoppingKernel { kernel, after })
-                    if kernel == dispatch.kernel.name && self.batches > after =>
-                {
-                    Workgroups { x: 0, y: 0, z: 0 }
+            })?;
+            Ok((pipeline, group))
+        };
+        let bound = dispatches.iter().enumerate().map(bind).collect::<Result<Vec<_>, Error>>()?;
+        calls.record(encoder, |encoder| {
+            let mut pass = None;
+            for (at, (dispatch, (pipeline, group))) in dispatches.iter().zip(&bound).enumerate() {
+                // The GPU writes timestamps only at the start and end of a pass, so each timed dispatch has its own
+                // pass.
+                if pass.is_none() || stamps.is_some() {
+                    drop(pass);
+                    pass = Some(encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                        label: None,
+                        timestamp_writes: stamps.map(|stamps| stamps.writes(first + at)),
+                    }));
                 }
-                _ => dispatch.workgroups,
-            };
-            pass.dispatch_workgroups(x, y, z);
-        }
-        Ok(())
+                let Some(pass) = &mut pass else { continue };
+                pass.set_pipeline(&pipeline.pipeline);
+                pass.set_bind_group(0, group, &[]);
+                pass.set_bind_group(1, &report, &[]);
+                let Workgroups { x, y, z } = match self.stopping {
+                    Some(StoppingKernel { kernel, after })
+                        if kernel == dispatch.kernel.name && self.batches > after =>
+                    {
+                        Workgroups { x: 0, y: 0, z: 0 }
+                    }
+                    _ => dispatch.workgroups,
+                };
+                pass.dispatch_workgroups(x, y, z);
+            }
+        })
     }
 }
 

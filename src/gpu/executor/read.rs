@@ -16,55 +16,59 @@ impl Executor {
         bytes: u64,
         submitted: Vec<wgpu::SubmissionIndex>,
     ) -> Result<Vec<u8>, Error> {
+        let what = "reading the results of a batch from the GPU";
         let (sender, mut receiver) = futures_channel::oneshot::channel();
-        buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+        self.gpu.calls.map(buffer, 0..bytes, move |result| {
             // `send` fails only if the caller has stopped waiting.
             let _ = sender.send(result);
-        });
-        let lost =
-            |problem: String| Error::DeviceLost { adapter: self.gpu.adapter.name.clone(), problem };
+        })?;
+        // A device that does not return its results is not used again.
+        let lost = |problem: String| {
+            self.gpu.mark_lost(problem.clone());
+            Error::DeviceLost { adapter: self.gpu.adapter.name.clone(), problem }
+        };
         // In a browser, the event loop delivers the result of `map_async`. With native APIs, the result has arrived
         // when `wait` returns. The result is not awaited, because it may never arrive after a device loss.
         let mapped = if cfg!(target_arch = "wasm32") {
             (&mut receiver).await.ok()
         } else {
-            self.wait(submitted);
+            self.wait(what, submitted)?;
             receiver.try_recv().ok().flatten()
         };
-        self.gpu.check("reading the results of a batch from the GPU", bytes)?;
+        self.gpu.check(what, bytes)?;
         mapped
             .ok_or_else(|| lost("the driver did not return the results of a batch".to_owned()))?
             .map_err(|e| {
                 lost(format!("the buffer with the results of a batch could not be mapped: {e}"))
             })?;
-        let view = buffer.get_mapped_range(0..bytes).map_err(|e| {
+        let copy = self.gpu.calls.read(buffer, 0..bytes)?.map_err(|e| {
             Error::Internal(format!(
                 "the mapped buffer with the results of a batch cannot be read: {e}"
             ))
         })?;
-        let copy = view.to_vec();
-        drop(view);
-        buffer.unmap();
+        self.gpu.calls.unmap(buffer)?;
+        self.gpu.check(what, bytes)?;
         Ok(copy)
     }
 
-    /// Blocks until every submit is done, each within the time limit. wgpu panics if the device is lost during the
-    /// wait. Such a panic, or a wait beyond the limit, marks the device as lost.
-    pub(super) fn wait(&self, submitted: Vec<wgpu::SubmissionIndex>) {
+    /// Blocks until every submit is done, each within the time limit. A wait beyond the limit marks the device as lost.
+    ///
+    /// # Errors
+    /// Returns the faults of the device before the wait, and [`Error::DeviceLost`] if wgpu panics.
+    pub(super) fn wait(
+        &self,
+        what: &str,
+        submitted: Vec<wgpu::SubmissionIndex>,
+    ) -> Result<(), Error> {
+        // wgpu panics in a wait for commands that the device has refused.
+        self.gpu.check(what, 0)?;
         for index in submitted {
-            let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(WAIT) };
-            let poll = || self.gpu.device.poll(wait);
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => {
-                    return self
-                        .gpu
-                        .mark_lost(format!("the GPU did not answer within {WAIT:?}: {error}"));
-                }
-                Err(_) => {
-                    return self.gpu.mark_lost("the driver reported a fatal error".to_owned());
-                }
+            if let Err(error) = self.gpu.calls.poll(index, WAIT)? {
+                let problem = format!("the GPU did not answer within {WAIT:?}: {error}");
+                self.gpu.mark_lost(problem);
+                break;
             }
         }
+        Ok(())
     }
 }

@@ -27,9 +27,9 @@ impl Executor {
         self.grow(graph, &slots, &report)?;
         self.pipelines.make(&self.gpu, pipelines_of(std::iter::once(graph))).await?;
         let report_buffer = self.named["report"].clone();
-        let mut encoder = self.encoder();
+        let mut encoder = self.gpu.calls.encoder()?;
         self.clear(&mut encoder, graph, &slots, &report)?;
-        let mut submitted = vec![self.gpu.queue.submit([encoder.finish()])];
+        let mut submitted = vec![self.submit(encoder)?];
 
         // `last_write` holds, for each tensor, the index of the dispatch after which the tensor is complete. The tensor
         // is read right after this dispatch, since later dispatches may reuse its buffer.
@@ -45,7 +45,7 @@ impl Executor {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let readback = self.gpu.buffer("tap", largest.max(tail), usage)?;
         for (at, dispatch) in graph.dispatches.iter().enumerate() {
-            let mut encoder = self.encoder();
+            let mut encoder = self.gpu.calls.encoder()?;
             let one = std::slice::from_ref(dispatch);
             let pieces = Pieces { first: at, dispatches: one, report };
             self.record(&mut encoder, graph, &slots, pieces, None)?;
@@ -55,19 +55,19 @@ impl Executor {
             if let Some(id) = whole {
                 let bytes = graph.tensors[id.0].bytes;
                 let source = self.tensor(graph, &slots, id.0)?;
-                encoder.copy_buffer_to_buffer(source, 0, &readback, 0, bytes);
-                submitted.push(self.gpu.queue.submit([encoder.finish()]));
+                self.copy(&mut encoder, source, (&readback, 0), bytes)?;
+                submitted.push(self.submit(encoder)?);
                 visit(id, &self.read(&readback, bytes, std::mem::take(&mut submitted)).await?);
             } else {
-                submitted.push(self.gpu.queue.submit([encoder.finish()]));
+                submitted.push(self.submit(encoder)?);
             }
         }
-        let mut encoder = self.encoder();
+        let mut encoder = self.gpu.calls.encoder()?;
         let output_bytes = tail - report.bytes();
         let source = self.tensor(graph, &slots, output.0)?;
-        encoder.copy_buffer_to_buffer(source, 0, &readback, 0, output_bytes);
-        encoder.copy_buffer_to_buffer(&report_buffer, 0, &readback, output_bytes, report.bytes());
-        submitted.push(self.gpu.queue.submit([encoder.finish()]));
+        self.copy(&mut encoder, source, (&readback, 0), output_bytes)?;
+        self.copy(&mut encoder, &report_buffer, (&readback, output_bytes), report.bytes())?;
+        submitted.push(self.submit(encoder)?);
         let bytes = self.read(&readback, tail, submitted).await?;
         self.gpu.check("running a batch", 0)?;
         self.outcome(graph, &report, &bytes, output_bytes)

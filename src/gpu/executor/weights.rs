@@ -24,13 +24,13 @@ impl Executor {
     /// # Errors
     /// Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`].
     pub fn write_weight(&mut self, weight: usize, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        self.gpu.queue.write_buffer(&self.weights[weight], offset, bytes);
+        self.gpu.calls.write(&self.weights[weight], offset, bytes)?;
         // In a browser, writes need no submit, and code cannot block to wait for them.
         if cfg!(not(target_arch = "wasm32")) {
-            self.uploads.push(self.gpu.queue.submit([]));
+            self.uploads.push(self.gpu.calls.submit(None)?);
             if self.uploads.len() > Self::UPLOADS_AT_ONCE {
                 let oldest = self.uploads.remove(0);
-                self.wait(vec![oldest]);
+                self.wait("uploading weights", vec![oldest])?;
             }
         }
         self.gpu.check("uploading weights", bytes.len() as u64)
@@ -42,7 +42,7 @@ impl Executor {
     /// Returns [`Error::OutOfMemory`] or [`Error::DeviceLost`].
     pub fn finish_uploads(&mut self) -> Result<(), Error> {
         let uploads = std::mem::take(&mut self.uploads);
-        self.wait(uploads);
+        self.wait("uploading weights", uploads)?;
         self.gpu.check("uploading weights", 0)
     }
 }

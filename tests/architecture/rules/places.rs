@@ -27,6 +27,25 @@ const PATH_METHODS: [&str; 8] = [
 const SOCKETS: [&str; 6] =
     ["TcpListener", "TcpStream", "UdpSocket", "UnixListener", "UnixStream", "UnixDatagram"];
 
+/// Methods of wgpu that talk to a driver. Only `src/gpu/calls.rs` calls them, where tests make each of them fail. A
+/// pipeline is made of several objects in one call, by `src/gpu/pipeline.rs`.
+const DRIVER_CALLS: [&str; 14] = [
+    "request_device",
+    "create_buffer",
+    "create_bind_group",
+    "create_bind_group_layout",
+    "create_compute_pipeline",
+    "create_pipeline_layout",
+    "create_shader_module_trusted",
+    "create_pipeline_cache",
+    "create_query_set",
+    "create_command_encoder",
+    "write_buffer",
+    "map_async",
+    "get_mapped_range",
+    "unmap",
+];
+
 /// Returns the files outside the rooms that ARCHITECTURE.md names for a thing.
 fn files_outside<'a>(tree: &'a Tree, thing: &str) -> Vec<&'a SourceFile> {
     let allowed = places(tree, thing);
@@ -93,6 +112,21 @@ fn network_crate(tree: &Tree) -> Vec<Violation> {
 
 fn wgpu(tree: &Tree) -> Vec<Violation> {
     paths_outside(tree, "`wgpu`", |used| used.segments[0] == "wgpu")
+}
+
+fn driver_calls(tree: &Tree) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for file in tree.below("src/gpu", ".rs") {
+        if matches!(file.path.as_str(), "src/gpu/calls.rs" | "src/gpu/pipeline.rs") {
+            continue;
+        }
+        let methods = file.rust().methods.iter();
+        for call in methods.filter(|call| DRIVER_CALLS.contains(&call.text.as_str())) {
+            let (path, line, name) = (&file.path, call.line, &call.text);
+            found.push(format!("{path}:{line}: `.{name}()` belongs into src/gpu/calls.rs"));
+        }
+    }
+    found
 }
 
 fn f16_in_wgsl(tree: &Tree) -> Vec<Violation> {
@@ -202,6 +236,13 @@ fn only_named_rooms_use_wgpu() {
     {
         catches(wgpu, |tree| tree.append("src/kernels/mod.rs", import), &["src/kernels/mod.rs"]);
     }
+}
+
+#[test]
+fn only_one_file_calls_the_driver() {
+    holds(driver_calls);
+    let call = "fn f(buffer: &wgpu::Buffer) { buffer.unmap(); }";
+    catches(driver_calls, |tree| tree.append("src/gpu/trace.rs", call), &["src/gpu/trace.rs"]);
 }
 
 #[test]

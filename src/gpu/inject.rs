@@ -1,0 +1,158 @@
+//! Faults that tests inject into the calls to a device, to check that each call may fail.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A kind of call to a device.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// Opening the device.
+    Open,
+    /// Making the layout of a bind group.
+    Layout,
+    /// Making a buffer.
+    Buffer,
+    /// Writing into a buffer.
+    Write,
+    /// Making a pipeline, from its WGSL.
+    Pipeline,
+    /// Making the driver's cache of pipelines.
+    PipelineCache,
+    /// Reading compiled pipelines from the driver's cache.
+    PipelineData,
+    /// Making a set of timestamps.
+    Queries,
+    /// Making a command encoder.
+    Encoder,
+    /// Making a bind group.
+    BindGroup,
+    /// Recording commands into an encoder.
+    Record,
+    /// Finishing an encoder.
+    Finish,
+    /// Submitting commands, or writes without commands.
+    Submit,
+    /// Requesting that a buffer is mapped.
+    Map,
+    /// Waiting for a submit.
+    Poll,
+    /// Reading a mapped buffer.
+    Read,
+    /// Unmapping a buffer.
+    Unmap,
+}
+
+/// The way in which a call fails.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The device refuses the call as invalid. A wait ends at its time limit, and the submit is not done.
+    Refusal,
+    /// The device has no memory left for the call.
+    OutOfMemory,
+    /// The device is lost before the call, and reports its loss at once.
+    Loss,
+    /// The device is lost before the call, and reports its loss whenever wgpu does.
+    LateLoss,
+    /// wgpu panics during the call.
+    Panic,
+}
+
+/// The calls to fail, and a count of calls. Every device that a model opens shares the plan of the model's builder.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct FaultPlan(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    armed: Option<Armed>,
+    /// The number of calls since the plan was armed.
+    calls: u64,
+    /// The call that failed first since the plan was armed.
+    struck: Option<Call>,
+    /// The time limit of a wait; `None` for the executor's own.
+    wait: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Armed {
+    fault: Fault,
+    at: u64,
+    /// The only kind of call that fails and counts; `None` for all kinds.
+    only: Option<Call>,
+}
+
+impl FaultPlan {
+    /// Makes the call with the number `at` fail once, counted from 1 from now on.
+    pub fn arm(&self, fault: Fault, at: u64) {
+        self.start(Armed { fault, at, only: None });
+    }
+
+    /// Makes a call of one kind fail once: the call with the number `at`, counted from 1 among the calls of this kind.
+    pub fn arm_only(&self, call: Call, fault: Fault, at: u64) {
+        self.start(Armed { fault, at, only: Some(call) });
+    }
+
+    /// Stops injecting, and returns the call that failed since the plan was armed.
+    pub fn disarm(&self) -> Option<Call> {
+        let mut state = self.lock();
+        state.armed = None;
+        state.struck.take()
+    }
+
+    /// Returns the number of calls since the plan was armed.
+    pub fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
+    /// Sets the time limit of a wait for a submit.
+    pub fn limit_waits(&self, limit: Duration) {
+        self.lock().wait = Some(limit);
+    }
+
+    /// Returns the time limit of a wait, if a test has set it.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        self.lock().wait
+    }
+
+    /// Counts a call, and returns the fault with which it must fail.
+    pub(super) fn strike(&self, call: Call) -> Option<Fault> {
+        let mut state = self.lock();
+        let State { armed, calls, struck, .. } = &mut *state;
+        if armed.as_ref().is_some_and(|armed| armed.only.is_some_and(|only| only != call)) {
+            return None;
+        }
+        *calls += 1;
+        let armed = armed.take_if(|armed| armed.at == *calls)?;
+        *struck = Some(call);
+        Some(armed.fault)
+    }
+
+    fn start(&self, armed: Armed) {
+        let mut state = self.lock();
+        *state = State { armed: Some(armed), calls: 0, struck: None, ..*state };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_planned_call_fails_and_only_once() {
+        let plan = FaultPlan::default();
+        assert_eq!(plan.strike(Call::Buffer), None);
+        plan.arm(Fault::Panic, 2);
+        let struck = [Call::Write, Call::Poll, Call::Poll].map(|call| plan.strike(call));
+        assert_eq!(struck, [None, Some(Fault::Panic), None]);
+        assert_eq!((plan.calls(), plan.disarm(), plan.disarm()), (3, Some(Call::Poll), None));
+        plan.arm_only(Call::Poll, Fault::Loss, 2);
+        let struck = [Call::Poll, Call::Write, Call::Poll].map(|call| plan.strike(call));
+        assert_eq!(struck, [None, None, Some(Fault::Loss)]);
+    }
+}

@@ -1,0 +1,146 @@
+//! Fails every call to the device in turn while the server runs a request, and loses the device again and again while
+//! clients send requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use vectile::gpu::inject::{Fault, FaultPlan};
+use vectile::server::Served;
+use vectile::{Embedder, block_on};
+
+use super::support::{
+    Answer, Running, bits, bits_of, build, embedder, files, have_adapter, lacks_shaders, must_have,
+    options, resident_memory, texts,
+};
+
+/// The number of losses if all tests run. `VECTILE_LOSSES` sets another number, and then memory is judged too.
+const LOSSES: usize = 20;
+
+/// The time within which the server must be ready again after a loss.
+const READY_AGAIN: Duration = Duration::from_secs(10);
+
+fn row(answer: &Value) -> Vec<u32> {
+    bits(&answer["data"][0]["embedding"])
+}
+
+/// Checks that a response has the right row, or is an error that says so. Returns the status.
+#[track_caller]
+fn check(answer: &Answer, expected: &[u32]) -> u16 {
+    match answer.status {
+        200 => assert!(row(&answer.ok()) == expected, "other bits"),
+        503 => {
+            answer.error(503);
+            assert!(answer.header("retry-after").is_some(), "{}", answer.message());
+        }
+        status => assert_eq!(answer.error(status), "internal"),
+    }
+    answer.status
+}
+
+#[test]
+fn every_call_of_a_request_may_fail() {
+    if !have_adapter() || lacks_shaders() {
+        return;
+    }
+    let plan = Arc::<FaultPlan>::default();
+    let model = build(Embedder::builder(files("families/static")).inject(plan.clone())).unwrap();
+    let server = Running::start(options(), vec![Served::embedder("m", Arc::new(model))]);
+    let request = json!({ "input": "a cat" });
+    let post = || server.post("/v1/embeddings", &request);
+    let expected = row(&post().ok());
+    let mut statuses = BTreeMap::<u16, usize>::new();
+    let faults = [Fault::Refusal, Fault::OutOfMemory, Fault::Loss, Fault::LateLoss, Fault::Panic];
+    for (start, fault) in faults.into_iter().enumerate() {
+        let step = if must_have("VECTILE_EVERY_FAULT") { 1 } else { 3 };
+        for at in (1 + start % step..).step_by(step) {
+            plan.arm(fault, at as u64);
+            let since = Instant::now();
+            let answer = post();
+            let took = since.elapsed();
+            let struck = plan.disarm();
+            assert!(took < Duration::from_secs(5), "{fault:?} in {struck:?} took {took:?}");
+            *statuses.entry(check(&answer, &expected)).or_default() += 1;
+            assert!(row(&post().ok()) == expected, "{fault:?} in {struck:?}: then other bits");
+            if struck.is_none() {
+                break;
+            }
+        }
+    }
+    println!("faults in a request, by status: {statuses:?}");
+    assert!(statuses.len() > 1, "no fault reached a request");
+}
+
+#[test]
+fn a_server_survives_many_losses_under_load() {
+    if !have_adapter() || lacks_shaders() {
+        return;
+    }
+    let long = std::env::var("VECTILE_LOSSES").ok().map(|count| count.parse().unwrap());
+    let losses: usize = long.unwrap_or(LOSSES);
+    let model = embedder("bert_mean_norm");
+    let texts = texts(16);
+    let rows = block_on(model.embed(&texts)).unwrap();
+    let expected: Vec<Vec<u32>> = (0..texts.len()).map(|at| bits_of(rows.row(at))).collect();
+    let server = Running::start(options(), vec![Served::embedder("m", model.clone())]);
+    let (ended, right, refused) =
+        (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let mut memory = Vec::new();
+    let mut slowest = Duration::ZERO;
+    std::thread::scope(|scope| {
+        for client in 0..3 {
+            let (server, texts, expected) = (&server, &texts, &expected);
+            let (ended, right, refused) = (&ended, &right, &refused);
+            scope.spawn(move || {
+                for at in (client..).take_while(|_| !ended.load(Ordering::SeqCst)) {
+                    let at = at % texts.len();
+                    let answer = server.post("/v1/embeddings", &json!({ "input": texts[at] }));
+                    let count = match check(&answer, &expected[at]) {
+                        200 => right,
+                        503 => refused,
+                        status => panic!("a lost device caused the status {status}"),
+                    };
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        for loss in 0..losses {
+            let before = right.load(Ordering::SeqCst);
+            block_on(model.lose_device());
+            let since = Instant::now();
+            // A row of the newly opened device must have arrived too, so that every loss hits a device in use.
+            while right.load(Ordering::SeqCst) < before + 6
+                || server.get("/health/ready").status != 200
+            {
+                if since.elapsed() > READY_AGAIN {
+                    ended.store(true, Ordering::SeqCst);
+                    panic!("not ready {READY_AGAIN:?} after loss {loss}");
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            slowest = slowest.max(since.elapsed());
+            memory.extend(resident_memory("self"));
+        }
+        ended.store(true, Ordering::SeqCst);
+    });
+    let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+    assert!(metrics.contains(&format!("losses_total{{model=\"m\"}} {losses}")), "{metrics}");
+    // Memory goes up and down with threads and compilers, so means of quarters are compared.
+    let quarter = |at: usize| {
+        let quarter = &memory[memory.len() * at / 4..memory.len() * (at + 1) / 4];
+        quarter.iter().sum::<u64>() as f64 / quarter.len().max(1) as f64
+    };
+    let quarters = [0, 1, 2, 3].map(quarter);
+    println!(
+        "{losses} losses: {} right responses, {} responses 503, ready again within {slowest:?}; \
+         memory by quarters in MiB {:.0?}",
+        right.load(Ordering::SeqCst),
+        refused.load(Ordering::SeqCst),
+        quarters.map(|bytes| bytes / f64::from(1 << 20)),
+    );
+    // Other tests of this process use memory too, so only a long run is judged.
+    let grows = quarters[3] > quarters[1] * 1.05;
+    assert!(long.is_none() || !grows, "memory grows with losses: {memory:?}");
+}
