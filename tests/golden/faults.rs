@@ -58,7 +58,7 @@ impl Tally {
         let attempts: usize = self.0.values().sum();
         let each: Vec<String> =
             self.0.iter().map(|((call, outcome), n)| format!("{call:?}: {outcome} {n}")).collect();
-        println!("{what}: {attempts} faults; {}", each.join(", "));
+        eprintln!("{what}: {attempts} faults; {}", each.join(", "));
         assert!(attempts > FAULTS.len(), "{what}: the sweep ended too early");
     }
 }
@@ -221,7 +221,7 @@ fn a_submit_that_does_not_end_is_a_lost_device() {
     let texts: Vec<&str> = TEXTS.into_iter().cycle().take(12).collect();
     let since = Instant::now();
     let result = block_on(embedder.embed(&texts));
-    println!("a submit that does not end: {:?}", since.elapsed());
+    eprintln!("a submit that does not end: {:?}", since.elapsed());
     assert!(matches!(result, Err(Error::DeviceLost { .. })), "{result:?}");
     // The kernel still runs, so another thread waits for it.
     #[cfg(target_os = "linux")]

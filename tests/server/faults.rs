@@ -69,7 +69,7 @@ fn every_call_of_a_request_may_fail() {
             }
         }
     }
-    println!("faults in a request, by status: {statuses:?}");
+    eprintln!("faults in a request, by status: {statuses:?}");
     assert!(statuses.len() > 1, "no fault reached a request");
 }
 
@@ -133,7 +133,7 @@ fn a_server_survives_many_losses_under_load() {
         quarter.iter().sum::<u64>() as f64 / quarter.len().max(1) as f64
     };
     let quarters = [0, 1, 2, 3].map(quarter);
-    println!(
+    eprintln!(
         "{losses} losses: {} right responses, {} responses 503, ready again within {slowest:?}; \
          memory by quarters in MiB {:.0?}",
         right.load(Ordering::SeqCst),
