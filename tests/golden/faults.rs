@@ -134,7 +134,7 @@ impl Sabotaged {
 fn every_call_of_a_batch_may_fail() {
     let Some(model) = Sabotaged::load(BERT) else { return };
     // A device that is not lost fails fast.
-    let step = |fault| if matches!(fault, Fault::Refusal | Fault::OutOfMemory) { 1 } else { 23 };
+    let step = |fault| if matches!(fault, Fault::Refusal | Fault::OutOfMemory) { 1 } else { 41 };
     model.sweep(step, || model.embed(), |result| model.check(result)).print("embed");
 }
 
@@ -168,7 +168,7 @@ fn every_kind_of_call_may_fail() {
 
 #[test]
 fn every_call_of_opening_a_lost_device_may_fail() {
-    for (name, step) in models(3) {
+    for (name, step) in models(5) {
         let Some(model) = Sabotaged::load(name) else { return };
         let attempt = || {
             block_on(model.embedder.lose_device());
@@ -181,7 +181,7 @@ fn every_call_of_opening_a_lost_device_may_fail() {
 
 #[test]
 fn every_call_of_a_load_may_fail() {
-    for (name, step) in models(2) {
+    for (name, step) in models(3) {
         let Some(model) = Sabotaged::load(name) else { return };
         let load = || block_on(model.builder.clone().build());
         let tally = model.sweep(
