@@ -76,6 +76,47 @@ test("30 reference texts of all-MiniLM-L6-v2 in float32", { timeout: 400_000 }, 
     assert.equal(found.last.done, found.last.total);
 });
 
+// The tolerances are those of tests/golden.
+test("rerankers, sparse and multi-vector encoders agree with sentence-transformers", { timeout: 400_000 }, async () => {
+    const read = (name, file) => JSON.parse(readFileSync(join(FIXTURES, name, file)));
+    const expected = (name, what) => tensor(join(FIXTURES, name, "reference.safetensors"), what).values;
+    const found = (kind, name, inputs) =>
+        run(
+            async ([kind, url, inputs]) => {
+                const results = {};
+                for (const adapter of ["webgpu", "cpu"]) {
+                    const model = await window[kind].load(url, { adapter, dtype: "float32" });
+                    if (kind === "Reranker") results[adapter] = Array.from((await model.predict(inputs)).values);
+                    else if (kind === "MultiVectorEncoder") results[adapter] = (await model.encode(inputs, { as: "document" })).flatMap(({ values }) => Array.from(values));
+                    else {
+                        results[adapter] = (await model.encode(inputs)).flatMap(({ indices, values }) => {
+                            const row = new Array(model.dimension).fill(0);
+                            indices.forEach((index, at) => (row[index] = values[at]));
+                            return row;
+                        });
+                    }
+                    await model.close();
+                }
+                return results;
+            },
+            [kind, `${server.url}/fixtures/${name}/`, inputs],
+        );
+    const kinds = [
+        ["Reranker", "rerankers/bert", "pairs.json", "scores", 2e-5],
+        ["SparseEncoder", "sparse/bert", "texts.json", "embeddings", 2e-5],
+        ["MultiVectorEncoder", "multi_vector/bert", "texts.json", "document.vectors", 1e-5],
+    ];
+    for (const [kind, name, inputs, what, tolerance] of kinds) {
+        const reference = expected(name, what);
+        for (const [adapter, values] of Object.entries(await found(kind, name, read(name, inputs)))) {
+            assert.equal(values.length, reference.length, `${kind} on ${adapter}`);
+            const worst = values.reduce((most, value, at) => Math.max(most, Math.abs(value - reference[at]) / Math.max(1, Math.abs(reference[at]))), 0);
+            console.log(`${kind} on ${adapter}: largest difference ${worst.toExponential(1)}`);
+            assert.ok(worst <= tolerance, `${kind} on ${adapter}: ${worst}`);
+        }
+    }
+});
+
 test("a second load makes no request for the model, even offline", async () => {
     await page.reload();
     await page.waitForFunction(() => window.ready);
