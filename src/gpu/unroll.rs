@@ -16,6 +16,10 @@
 /// The directive at the end of a loop's first line.
 const DIRECTIVE: &str = "{ // unrolled";
 
+/// The maximum number of bytes of a WGSL source after unrolling. Without a maximum, a large bound or several nested
+/// loops would fill the memory, and a driver would compile the source for minutes.
+const MOST_BYTES: usize = 1 << 20;
+
 /// Unrolls the loops of a WGSL source that have the directive.
 ///
 /// # Errors
@@ -69,6 +73,12 @@ fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Re
             out.push_str(&format!("{}{{\n", &line[..indent]));
             unroll_lines(&copy, module, out)?;
             out.push_str(&format!("{closing}\n"));
+            if out.len() > MOST_BYTES {
+                return Err(format!(
+                    "the loop's {times} copies make the shader longer than {MOST_BYTES} bytes; give its constants \
+                     smaller values, or write `// unrolled up to` a smaller number: {line}"
+                ));
+            }
         }
     }
     Ok(())
@@ -168,6 +178,18 @@ fn f(rr: u32) -> u32 {
         for (from, to) in [("r = 0u", "r = 1u"), ("r < N", "r < rr"), ("r++", "r += 2u")] {
             let error = unroll(&NESTED.replace(from, to)).unwrap_err();
             assert!(error.contains("for (var r"), "{error}");
+        }
+    }
+
+    #[test]
+    fn loops_that_would_fill_the_memory_are_refused() {
+        for text in [
+            NESTED.replace("2u * 2u / 2u", "4294967295u"),
+            NESTED.replace("2u * 2u / 2u", "30000u").replace("c < 3u", "c < 30000u"),
+            NESTED.replace("sum += term * c;", "").replace("c < 3u", "c < 4294967295u"),
+        ] {
+            let error = unroll(&text).unwrap_err();
+            assert!(error.contains("longer than") && error.contains("for (var "), "{error}");
         }
     }
 
