@@ -33,6 +33,12 @@ fn refused(name: &str, content: &str, args: &[&str], words: &[&str]) {
 }
 
 #[test]
+fn any_number_of_empty_arrays_is_read() {
+    let arrays = format!("{}[{{\"text\":\"a\"}}]", "[]".repeat(500_000));
+    assert_eq!(lines("a.json", &arrays, &[]), ["{\"index\":0,\"text\":\"a\""]);
+}
+
+#[test]
 fn numbers_that_json_does_not_have_are_carried() {
     let nan = "{\"text\":\"first\",\"score\":0.5}\n{\"text\":\"second\",\"score\":NaN}\n\
                {\"text\":\"third\",\"score\":Infinity}\n";

@@ -90,36 +90,40 @@ impl JsonObjects {
                 _ => DocumentState::Between,
             };
         }
-        let next = self.peek_token()?;
-        match (self.state, next) {
-            (DocumentState::Between | DocumentState::End, None) => return Ok(false),
-            (_, None) => {
-                return Err(self.malformed("the JSON array has no end; is the file complete?"));
+        // A file may have any number of empty arrays before its next value, so this is a loop and not a recursion.
+        loop {
+            let next = self.peek_token()?;
+            match (self.state, next) {
+                (DocumentState::Between | DocumentState::End, None) => return Ok(false),
+                (_, None) => {
+                    return Err(self.malformed("the JSON array has no end; is the file complete?"));
+                }
+                // Another array begins after the end of an array. Some files of the `datasets` library have one array for
+                // each batch of rows.
+                (DocumentState::End, Some(b'[')) => {
+                    self.advance(b'[');
+                    self.state = DocumentState::ArrayStart;
+                    continue;
+                }
+                (DocumentState::End, Some(_)) => {
+                    return Err(self.malformed("expected nothing after the end of the JSON array"));
+                }
+                (DocumentState::ArrayStart | DocumentState::AfterValue, Some(b']')) => {
+                    self.advance(b']');
+                    self.state = DocumentState::End;
+                    continue;
+                }
+                (DocumentState::AfterValue, Some(b',')) => self.advance(b','),
+                (DocumentState::AfterValue, Some(_)) => {
+                    let problem = format!("expected a comma after object {}", self.objects);
+                    return Err(self.malformed(&problem));
+                }
+                (
+                    DocumentState::Start | DocumentState::ArrayStart | DocumentState::Between,
+                    Some(_),
+                ) => {}
             }
-            // Another array begins after the end of an array. Some files of the `datasets` library have one array for
-            // each batch of rows.
-            (DocumentState::End, Some(b'[')) => {
-                self.advance(b'[');
-                self.state = DocumentState::ArrayStart;
-                return self.next_value(value);
-            }
-            (DocumentState::End, Some(_)) => {
-                return Err(self.malformed("expected nothing after the end of the JSON array"));
-            }
-            (DocumentState::ArrayStart | DocumentState::AfterValue, Some(b']')) => {
-                self.advance(b']');
-                self.state = DocumentState::End;
-                return self.next_value(value);
-            }
-            (DocumentState::AfterValue, Some(b',')) => self.advance(b','),
-            (DocumentState::AfterValue, Some(_)) => {
-                let problem = format!("expected a comma after object {}", self.objects);
-                return Err(self.malformed(&problem));
-            }
-            (
-                DocumentState::Start | DocumentState::ArrayStart | DocumentState::Between,
-                Some(_),
-            ) => {}
+            break;
         }
         if self.state != DocumentState::Between {
             self.state = DocumentState::AfterValue;
