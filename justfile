@@ -18,6 +18,10 @@ check:
 test:
     scripts/test.sh
 
+# Random hostile inputs for MINUTES: TARGET is weights, index, config, tokenizer, wgsl, http, input or all.
+fuzz TARGET="all" MINUTES="1":
+    scripts/fuzz.sh {{ TARGET }} {{ MINUTES }}
+
 # The Windows program on Linux, under Wine. FILTER selects tests of the command line.
 windows FILTER="":
     scripts/windows.sh {{ FILTER }}

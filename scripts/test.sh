@@ -98,6 +98,7 @@ step "cargo fmt --check" cargo fmt --check
 step "cargo clippy" cargo clippy --locked --all-features --all-targets -- -D warnings
 step "cargo clippy, the library alone" cargo clippy --locked --no-default-features --lib -- -D warnings
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps
+# The unit tests replay the inputs of the fuzz targets. `scripts/fuzz.sh` searches for new inputs, with the nightly compiler.
 # Tests run the shaders on the machine's GPU or software driver. The shaders' tests run on the CPU only if
 # VECTILE_ADAPTER is `cpu`.
 step "cargo test" cargo test --locked --all-features

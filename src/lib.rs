@@ -97,7 +97,14 @@
 // which exceeds the default limit.
 #![recursion_limit = "256"]
 
+// The program's module, with its paths, for the fuzz target that reads input files.
+#[cfg(all(fuzzing, feature = "cli"))]
+extern crate self as vectile;
+
 mod batch;
+#[cfg(all(fuzzing, feature = "cli"))]
+#[allow(dead_code, missing_docs)]
+mod cli;
 mod config;
 #[doc(hidden)]
 pub mod convert;
@@ -111,6 +118,11 @@ mod error;
 #[doc(hidden)]
 pub mod executor;
 mod files;
+// The fuzz targets are a part of the crate, so that they see private functions. Published builds do not contain them.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[path = "../fuzz/targets/mod.rs"]
+pub mod fuzzing;
 #[doc(hidden)]
 pub mod gpu;
 #[cfg(feature = "hub")]

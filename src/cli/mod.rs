@@ -10,6 +10,9 @@ mod compare;
 mod embed;
 mod environment;
 mod failure;
+#[cfg(all(any(test, fuzzing), feature = "bulk"))]
+#[path = "../../fuzz/targets/input.rs"]
+pub mod fuzzing;
 mod input;
 mod inspect;
 mod interrupt;

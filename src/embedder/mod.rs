@@ -47,6 +47,8 @@ pub(crate) use load::LoadPlan;
 pub use load::ModelBuilder;
 #[cfg(feature = "lab")]
 pub(crate) use load::f16_record::F16Record;
+#[cfg(any(test, fuzzing))]
+pub(crate) use load::plan_without_device;
 pub use memory::MemoryEstimate;
 pub use model::ModuleSummary;
 pub use multi_vector::{

@@ -155,6 +155,26 @@ pub struct AdapterSummary {
 }
 
 impl AdapterSummary {
+    /// Returns an adapter with only the limits that every implementation of WebGPU has.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn webgpu() -> Self {
+        AdapterSummary {
+            index: 0,
+            name: "WebGPU".to_owned(),
+            device_type: "Other".to_owned(),
+            backend: "BrowserWebGpu".to_owned(),
+            driver: String::new(),
+            driver_info: String::new(),
+            shader_f16: false,
+            subgroup_sizes: None,
+            cooperative_matrix: None,
+            max_buffer_bytes: 256 << 20,
+            max_binding_bytes: 128 << 20,
+            workgroup_memory_bytes: 16 << 10,
+            workgroup_invocations: 256,
+        }
+    }
+
     pub(super) fn of(index: usize, adapter: &wgpu::Adapter) -> Self {
         let info = adapter.get_info();
         let limits = adapter.limits();

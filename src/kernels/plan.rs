@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::matmul::{CooperativeTile, OutputTile, Tuned, Variant};
 use crate::gpu::adapter::AdapterSummary;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 use crate::gpu::device::CooperativeMatrices;
 use crate::gpu::device::Gpu;
 use crate::gpu::shader::Lanes;
@@ -95,7 +95,7 @@ fn largest_tile(adapter: &AdapterSummary) -> OutputTile {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl KernelPlan {
     /// Returns the plan of a GPU at WebGPU's default limits, with cooperative matrices of 16 × 16.
     pub(crate) fn of_gpu() -> Self {

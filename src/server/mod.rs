@@ -192,6 +192,22 @@ impl Server {
     }
 }
 
+/// Returns the routes of a server whose models tokenize the texts of a request and then refuse the request, so that no
+/// device runs. Fuzz targets use these routes.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn routes_without_device(options: ServerOptions, models: Vec<Served>) -> axum::Router {
+    let metrics = metrics::Metrics::new();
+    let app = App::new(options, metrics.clone(), 1);
+    let tokenizers = Arc::new(Semaphore::new(1));
+    let start = |served| {
+        let (model, _) = ServedModel::start(served, None, tokenizers.clone(), &metrics);
+        model.close_queue();
+        model
+    };
+    app.set_models(models.into_iter().map(start).collect());
+    routes::router(app)
+}
+
 fn check(options: &ServerOptions) -> Result<(), Error> {
     let counts = [
         ("max-body-bytes", options.max_body_bytes),

@@ -42,6 +42,20 @@ pub(crate) struct TensorEntry {
     start: u64,
 }
 
+/// The name of a tensor and the place of its values, for fuzz targets.
+#[cfg(any(test, fuzzing))]
+#[derive(Debug)]
+pub(crate) struct TensorPlace {
+    pub name: String,
+    /// The dtype as the file spells it.
+    pub dtype: String,
+    pub shape: Vec<usize>,
+    /// The name of the file that holds the tensor.
+    pub file: String,
+    /// The offset of the tensor's first byte in the file.
+    pub start: u64,
+}
+
 /// The shape of a weight matrix or an embedding table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MatrixShape {
@@ -262,6 +276,19 @@ impl WeightFiles {
     /// Returns the name of the JSON file that states the expected shapes.
     pub fn config(&self) -> &str {
         &self.config
+    }
+
+    /// Returns the place of every tensor. Fuzz targets compare the places with the files.
+    #[cfg(any(test, fuzzing))]
+    pub fn places(&self) -> Vec<TensorPlace> {
+        let place = |(name, entry): (&String, &TensorEntry)| TensorPlace {
+            name: name.clone(),
+            dtype: entry.dtype.to_string(),
+            shape: entry.shape.clone(),
+            file: self.file_of(entry).to_owned(),
+            start: entry.start,
+        };
+        self.tensors.iter().map(place).collect()
     }
 
     fn file_name(&self, file: usize) -> &str {

@@ -25,6 +25,8 @@ pub struct ModuleDeclaration {
     pub path: Option<String>,
     pub is_inline: bool,
     pub is_test: bool,
+    /// Whether the module is also a part of builds of cargo-fuzz.
+    pub is_for_fuzzing: bool,
     pub line: usize,
 }
 
@@ -149,8 +151,28 @@ impl Visitor {
     }
 }
 
-/// Whether an attribute is a `cfg` that needs `test`.
+/// Whether an attribute is a `cfg` that names `fuzzing`, which only tests and builds of cargo-fuzz set.
+fn is_for_fuzzing(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|attribute| match &attribute.meta {
+        syn::Meta::List(list) => list.path.is_ident("cfg") && names(&list.tokens, "fuzzing"),
+        _ => false,
+    })
+}
+
+/// Whether a word occurs among tokens or in their groups.
+fn names(tokens: &TokenStream, word: &str) -> bool {
+    tokens.clone().into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == word,
+        TokenTree::Group(group) => names(&group.stream(), word),
+        _ => false,
+    })
+}
+
+/// Whether an attribute is a `cfg` that needs `test`, or that names `fuzzing`.
 fn is_test(attributes: &[syn::Attribute]) -> bool {
+    if is_for_fuzzing(attributes) {
+        return true;
+    }
     attributes.iter().any(|attribute| match &attribute.meta {
         syn::Meta::List(list) if list.path.is_ident("cfg") => {
             let mut tokens = list.tokens.clone().into_iter();
@@ -216,6 +238,7 @@ impl<'ast> Visit<'ast> for Visitor {
             path,
             is_inline: item.content.is_some(),
             is_test,
+            is_for_fuzzing: is_for_fuzzing(&item.attrs),
             line: item.ident.span().start().line,
         });
         if !is_test {

@@ -66,25 +66,6 @@ fn write_weights(path: &Path, dtype: &str, tensors: &[(String, Vec<u64>)]) {
     file.set_len(8 + header.len() as u64 + end).unwrap();
 }
 
-/// Returns an adapter with only the limits that every implementation of WebGPU has.
-fn webgpu() -> AdapterSummary {
-    AdapterSummary {
-        index: 0,
-        name: "WebGPU".to_owned(),
-        device_type: "Other".to_owned(),
-        backend: "BrowserWebGpu".to_owned(),
-        driver: String::new(),
-        driver_info: String::new(),
-        shader_f16: false,
-        subgroup_sizes: None,
-        cooperative_matrix: None,
-        max_buffer_bytes: 256 << 20,
-        max_binding_bytes: 128 << 20,
-        workgroup_memory_bytes: 16 << 10,
-        workgroup_invocations: 256,
-    }
-}
-
 impl Weights {
     fn tensors(&self) -> Vec<(String, Vec<u64>)> {
         let mut tensors = Vec::new();
@@ -161,7 +142,9 @@ impl Published {
         let plan =
             KernelPlan { max_flops: 20_000_000_000, cooperative: None, ..KernelPlan::of_gpu() };
         let budget = TokenBudget { tokens: 2048, fixed: true };
-        let memory = memory::fit(&model, &precisions[1], &plan, &webgpu(), None, budget)?.memory;
+        let memory =
+            memory::fit(&model, &precisions[1], &plan, &AdapterSummary::webgpu(), None, budget)?
+                .memory;
         assert_eq!(models::unused_tensors(&model.weights)?, None, "{}", self.model);
         let listed = std::iter::once(&model.weights).chain(model.module_weights.iter().flatten());
         let ignored: Vec<String> = listed

@@ -210,6 +210,12 @@ impl ServedModel {
         })
     }
 
+    /// Closes the queue. Requests are still tokenized, and then refused.
+    #[cfg(any(test, fuzzing))]
+    pub fn close_queue(&self) {
+        self.queue.close();
+    }
+
     /// Accepts no more requests. Requests that were already accepted are still answered.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::modules::{Modules, joined};
+use crate::rust::ModuleDeclaration;
 use crate::tree::Tree;
 use crate::{Violation, catches, holds};
 
@@ -89,7 +90,8 @@ fn scattered_unit_tests(tree: &Tree) -> Vec<Violation> {
     let mut found = Vec::new();
     for file in tree.below("src", ".rs") {
         let rust = file.rust();
-        for module in rust.modules.iter().filter(|module| module.is_test) {
+        let of_tests = |module: &&ModuleDeclaration| module.is_test && !module.is_for_fuzzing;
+        for module in rust.modules.iter().filter(of_tests) {
             let (path, line, name) = (&file.path, module.line, &module.name);
             if name != "tests" {
                 found.push(format!(
