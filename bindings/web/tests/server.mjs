@@ -9,7 +9,7 @@ const TYPES = { ".js": "text/javascript", ".mjs": "text/javascript", ".html": "t
 // Serves `directories` (name → directory) and `pages` (path → HTML). `log` gets every request. `cut(path)` may return the
 // number of bytes after which the connection breaks.
 export async function serve(directories, pages = {}) {
-    const server = { log: [], cut: () => null, ranges: true, offline: false };
+    const server = { log: [], cut: () => null, ranges: true, offline: false, cacheControl: "no-store" };
     const http = createServer((request, response) => {
         const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
         server.log.push({ path, range: request.headers.range ?? null });
@@ -20,7 +20,7 @@ export async function serve(directories, pages = {}) {
         const stat = file?.startsWith(directories[name]) && statSync(file, { throwIfNoEntry: false });
         if (!stat?.isFile()) return response.writeHead(404).end();
         const tag = `"${stat.size}-${stat.mtimeMs}"`;
-        const headers = { "content-type": TYPES[extname(file)] ?? "application/octet-stream", etag: tag, "cache-control": "no-store" };
+        const headers = { "content-type": TYPES[extname(file)] ?? "application/octet-stream", etag: tag, "cache-control": server.cacheControl };
         const from = server.ranges && request.headers["if-range"] === tag ? Number(/^bytes=(\d+)-$/.exec(request.headers.range)?.[1] ?? 0) : 0;
         if (from > 0) headers["content-range"] = `bytes ${from}-${stat.size - 1}/${stat.size}`;
         headers["content-length"] = stat.size - from;
