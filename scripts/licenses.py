@@ -37,12 +37,16 @@ def texts_of(package):
     return [file.read_text('utf-8', 'replace').replace('\r\n', '\n').strip() for file in files]
 
 
-def main():
-    target = sys.argv[1]
+def metadata_of(target, features=None):
+    """Returns cargo's metadata of this package for a target, with the default features or with these features."""
     command = ['cargo', 'metadata', '--format-version', '1', '--locked', '--filter-platform', target]
-    if len(sys.argv) > 2:
-        command += ['--no-default-features', '--features', sys.argv[2]]
-    packages = compiled_in(json.loads(subprocess.check_output(command)))
+    if features is not None:
+        command += ['--no-default-features', '--features', features]
+    return json.loads(subprocess.check_output(command))
+
+
+def main():
+    packages = compiled_in(metadata_of(*sys.argv[1:]))
 
     unnamed = [f"{p['name']} {p['version']}" for p in packages if not p.get('license') and not p.get('license_file')]
     if unnamed:
@@ -63,4 +67,5 @@ def main():
         print(text)
 
 
-main()
+if __name__ == '__main__':
+    main()

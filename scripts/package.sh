@@ -26,8 +26,8 @@ check_links() {
     done < <(grep -oE '\]\([^)#]+' "$1/README.md" | cut -c3- | grep -v ://)
 }
 
-# archive TARGET PROGRAM: packs PROGRAM with its documents and licences, and writes the archive's SHA-256 into a file
-# beside the archive.
+# archive TARGET PROGRAM: packs PROGRAM with its documents, the licences of its dependencies and its software bill of materials. Writes the
+# archive's SHA-256 into a file beside the archive.
 archive() {
     local target=$1 program=$2 name=vectile-$VERSION-$1 at packed bytes
     at=$(mktemp -d)
@@ -36,6 +36,7 @@ archive() {
     cp -r docs "$at/$name/docs"
     check_links "$at/$name"
     python3 scripts/licenses.py "$target" >"$at/$name/LICENSES-OF-DEPENDENCIES.txt"
+    python3 scripts/sbom.py "$target" >"$at/$name/SBOM.cdx.json"
     find "$at/$name" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
     mkdir -p "$DIST"
     case $target in

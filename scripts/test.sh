@@ -160,6 +160,7 @@ else
 fi
 
 if have python3; then
+    step "the software bill of materials" sh -c 'python3 scripts/sbom.py x86_64-unknown-linux-gnu >/dev/null'
     # The comparison with sentence-transformers needs torch, which is large. The tests of Ray can fail
     # on a machine that also runs other work.
     step "the Python package" scripts/python.sh package plugins

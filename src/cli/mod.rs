@@ -130,6 +130,8 @@ fn start_log(default: &str, format: LogFormat) -> Result<(), Failure> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // If stderr is closed, tracing would print its own error there, and this would panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.init(),

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use vectile::server::{Ended, Served, Server, ServerOptions, Stop};
+use vectile::server::{ApiKey, Ended, Served, Server, ServerOptions, Stop};
 use vectile::{
     AdapterSummary, Embedder, ModelBuilder, ModelKind, MultiVectorEncoder, Precision, Reranker,
     SparseEncoder, TextModel,
@@ -95,7 +95,7 @@ fn options(args: &ServeArgs) -> ServerOptions {
         body_timeout: args.body_timeout,
         drain: args.drain,
         cors_origins: args.cors_origins.clone(),
-        api_keys: args.api_keys.iter().cloned().chain(variable).collect(),
+        api_keys: args.api_keys.iter().cloned().chain(variable).map(ApiKey::from).collect(),
         accept_token_ids: args.accept_token_ids,
         ignore_unknown_fields: args.ignore_unknown_fields,
         lossy: args.lossy,

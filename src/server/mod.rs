@@ -25,13 +25,14 @@
 //! | `models` | [`Served`] models, which turn the texts of a request into rows; does not depend on HTTP |
 //! | `page`, `openapi` | the pages `/` and `/docs`, and the OpenAPI document |
 //! | `routes` | HTTP: one file per API, bodies, errors, keys, logging; uses a model only through its handle `models::ServedModel` |
-//! | `connections` | accepts, bounds and drains connections |
+//! | `connections` | accepts, limits and drains connections |
 //!
 //! tokio's threads read and parse the body of a request. The request is then charged to the model's budget,
 //! or refused as a whole (429). A blocking thread tokenizes the texts, which then wait in the model's
 //! queue. The model's own thread takes batches from the queue, with a fair share for each request, and
 //! keeps two batches on the GPU. Models are independent: each has its own queue, thread and budget.
 
+mod api_key;
 mod connections;
 mod metrics;
 mod models;
@@ -49,6 +50,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::error::Error;
+pub use api_key::ApiKey;
 use models::ServedModel;
 pub use options::ServerOptions;
 use routes::App;
@@ -98,6 +100,9 @@ impl Server {
         // A host name may have several addresses. `TcpListener::bind` takes the first available address.
         let addresses: Vec<SocketAddr> = at.to_socket_addrs().map_err(failed)?.collect();
         let listener = TcpListener::bind(&addresses[..]).map_err(failed)?;
+        // The standard library lets only 128 connections wait. If more arrive at once, each of them loses a second.
+        let waiting = i32::try_from(options.max_connections).unwrap_or(i32::MAX);
+        socket2::SockRef::from(&listener).listen(waiting.max(128)).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Server { options, listener, address, stop: watch::Sender::new(false) })
@@ -115,6 +120,9 @@ impl Server {
 
     /// Serves the models that `load` returns, until the server is stopped. Calls `ready` with the models' names once
     /// every model has completed its first pass. Until then, requests are answered with 503.
+    ///
+    /// Each connection is an open file. On Unix, this function raises the process's limit on open files if
+    /// [`ServerOptions::max_connections`] needs more, and if the system allows it.
     ///
     /// # Errors
     /// Returns the error of `load`. Returns [`Error::Option`] if two models have the same name, and [`Error::Internal`]
@@ -227,7 +235,7 @@ fn check(options: &ServerOptions) -> Result<(), Error> {
             return Err(Error::option(option, "is 0; give a time above 0"));
         }
     }
-    if options.api_keys.iter().any(String::is_empty) {
+    if options.api_keys.contains(&ApiKey::from("")) {
         return Err(Error::option("api-key", "is empty; give a key or leave the option out"));
     }
     Ok(())

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::api_key::ApiKey;
+
 /// The address on which a [`Server`](crate::server::Server) listens, and its limits for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerOptions {
@@ -22,7 +24,7 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// Time limit for the head of a request, and for an idle connection.
     pub header_timeout: Duration,
-    /// Time limit for the body of a request.
+    /// Time limit for the body of a request. A client that takes no part of its response for this time is disconnected.
     pub body_timeout: Duration,
     /// The maximum time for which a stopping server waits for accepted requests to be answered.
     pub drain: Duration,
@@ -30,7 +32,7 @@ pub struct ServerOptions {
     pub cors_origins: Vec<String>,
     /// API keys. If the list is not empty, each request must carry one of these keys. Only the pages, the OpenAPI
     /// document and `/health` need no key.
-    pub api_keys: Vec<String>,
+    pub api_keys: Vec<ApiKey>,
     /// Is true if token ids are accepted in place of texts. The ids must come from the model's own tokenizer.
     pub accept_token_ids: bool,
     /// Is true if every API ignores unknown fields of requests. If not, only the APIs of

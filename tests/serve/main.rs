@@ -9,6 +9,7 @@
 
 mod asked;
 mod clients;
+mod outside;
 mod pages;
 mod program;
 mod short;

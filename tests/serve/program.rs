@@ -13,12 +13,18 @@ use crate::support::{resident_memory, vectile};
 pub struct Program {
     child: Child,
     address: SocketAddr,
+    /// The lines on stderr that arrived after the program was ready.
+    log: mpsc::Receiver<String>,
 }
 
 impl Program {
     /// Starts the program on a free port with these models and arguments. Waits until it is ready.
     pub fn start(models: &[PathBuf], args: &[&str]) -> Program {
-        let mut command = vectile();
+        Program::start_as(vectile(), models, args)
+    }
+
+    /// Does the same as [`Program::start`] with this command, whose last arguments become those of the program.
+    pub fn start_as(mut command: Command, models: &[PathBuf], args: &[&str]) -> Program {
         command.args(["serve", "--port", "0"]);
         for model in models {
             command.arg("--model").arg(model);
@@ -38,7 +44,7 @@ impl Program {
                 address = url.trim().parse().ok();
             }
             if let (true, Some(address)) = (line.contains("ready: "), address) {
-                return Program { child, address };
+                return Program { child, address, log: received };
             }
             said += &format!("{line}\n");
         }
@@ -48,6 +54,21 @@ impl Program {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the lines on stderr since the last call, or since the program was ready.
+    pub fn log(&self) -> Vec<String> {
+        self.log.try_iter().collect()
+    }
+
+    /// Returns the processor time of the program so far, if the system tells it.
+    pub fn processor_time(&self) -> Option<Duration> {
+        let stat = Path::new("/proc").join(self.child.id().to_string()).join("stat");
+        let stat = std::fs::read_to_string(stat).ok()?;
+        // The name of the program, which is in parentheses, may contain spaces. Times are in hundredths of a second.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
+        Some(Duration::from_millis(10 * ticks))
     }
 
     /// Sends the signal with this name to the program.

@@ -230,7 +230,7 @@ fn invalid_options_are_refused_before_models_load() {
     for wrong in [
         ServerOptions { max_texts: 0, ..options() },
         ServerOptions { max_queue_tokens: Some(0), ..options() },
-        ServerOptions { api_keys: vec![String::new()], ..options() },
+        ServerOptions { api_keys: vec!["".into()], ..options() },
         ServerOptions { body_timeout: Duration::ZERO, ..options() },
     ] {
         assert!(Server::bind(wrong).unwrap_err().is_user_error());

@@ -15,6 +15,7 @@ mod load;
 mod multi_vector;
 mod ollama;
 mod openai;
+mod outside;
 mod reports;
 mod rerank;
 mod shutdown;

@@ -67,7 +67,7 @@ pub struct ServeArgs {
     /// an idle connection.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds, help_heading = "Limits")]
     pub header_timeout: Duration,
-    /// Wait at most this long for the body of a request.
+    /// Wait at most this long for the body of a request, and for a client that takes no part of its response.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Limits")]
     pub body_timeout: Duration,
     /// Wait at most this long for accepted requests after Ctrl-C or SIGTERM. A second signal ends the server at once.

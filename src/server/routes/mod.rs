@@ -7,8 +7,10 @@ mod answer;
 mod body;
 mod cohere;
 mod error;
+mod guard;
 mod info;
 mod input;
+mod key;
 mod linger;
 mod observe;
 mod ollama;
@@ -22,13 +24,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::extract::{OriginalUri, Request, State};
+use axum::extract::OriginalUri;
 use axum::http::{HeaderValue, Method, StatusCode};
-use axum::middleware::{Next, from_fn_with_state, map_request};
+use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
-use subtle::ConstantTimeEq;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 use utoipa::ToSchema;
@@ -284,7 +285,7 @@ pub(crate) fn router(app: App) -> Router {
     let keyed = keyed
         // Model names may contain slashes, so the path takes all remaining parts of the URL.
         .route("/v1/models/{*model}", get(openai::model))
-        .route_layer(from_fn_with_state(app.clone(), check_key));
+        .route_layer(from_fn_with_state(app.clone(), key::check_key));
     let (open, health) = open.split_for_parts();
     document.merge(health);
     let document = openapi::document(document, !app.options.api_keys.is_empty());
@@ -296,6 +297,7 @@ pub(crate) fn router(app: App) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(guard::guard))
         .layer(cors(&app.options.cors_origins))
         .layer(from_fn_with_state(app.clone(), observe::observe))
         .layer(map_request(linger::linger))
@@ -335,50 +337,9 @@ fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     ApiError::internal("internal error (please report it): the request panicked").into_response()
 }
 
-/// Middleware that refuses requests without a valid key, if the server has keys.
-async fn check_key(State(app): State<App>, request: Request, next: Next) -> Response {
-    let keys = &app.options.api_keys;
-    if keys.is_empty() || carries_key(request.headers(), keys) {
-        return next.run(request).await;
-    }
-    let message = "a valid API key is needed: send one of the server's keys as \
-                   `Authorization: Bearer KEY`";
-    ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message).into_response()
-}
-
-/// Compares the given key with every valid key. The time of a comparison does not depend on the position at which the
-/// keys differ.
-fn carries_key(headers: &axum::http::HeaderMap, keys: &[String]) -> bool {
-    let bearer = headers
-        .get(axum::http::header::AUTHORIZATION)
-        .and_then(|value| value.as_bytes().split_at_checked(7))
-        .and_then(|(scheme, key)| scheme.eq_ignore_ascii_case(b"bearer ").then_some(key));
-    let plain = headers.get("x-api-key").or_else(|| headers.get("api-key"));
-    let Some(given) = bearer.or(plain.map(HeaderValue::as_bytes)) else { return false };
-    let found = keys.iter().map(|key| key.as_bytes().ct_eq(given));
-    found.fold(subtle::Choice::from(0), |any, this| any | this).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_are_found_in_their_headers() {
-        let keys = ["secret".to_owned(), "other".to_owned()];
-        let carries = |name: &'static str, value: &'static str| {
-            let mut headers = axum::http::HeaderMap::new();
-            headers.insert(name, HeaderValue::from_static(value));
-            carries_key(&headers, &keys)
-        };
-        assert!(carries("authorization", "Bearer secret"));
-        assert!(carries("authorization", "bearer other"));
-        assert!(carries("x-api-key", "secret") && carries("api-key", "other"));
-        for value in ["Bearer secre", "Bearer secrets", "secret", "Bearer ", "Basic secret", ""] {
-            assert!(!carries("authorization", value), "{value}");
-        }
-        assert!(!carries("cookie", "secret"));
-    }
 
     #[test]
     fn equal_scores_keep_their_order() {

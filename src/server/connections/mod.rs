@@ -1,6 +1,9 @@
 //! Accepts connections up to a maximum, and times out slow ones. When the server stops, open connections
 //! may finish.
 
+mod open_files;
+mod stalled;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +18,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::server::routes::{ApiError, App, router};
+use stalled::Stalled;
 
 /// Size of a connection's read buffer in bytes, which is also the maximum size of a request's head (request line and
 /// headers).
 const BUFFER_BYTES: usize = 64 << 10;
 /// Pause after an error of the listener, for example when the limit on open files is reached.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Minimum time between two messages about errors of the listener, so that a lasting error does not fill the log.
+const WARNING_PAUSE: Duration = Duration::from_secs(10);
 /// A stopping server closes its connections when no request has arrived for this time.
 const QUIET: Duration = Duration::from_millis(250);
 /// Time limit for sending the error 503 to a client that exceeds the maximum number of connections.
@@ -38,7 +44,8 @@ pub(crate) async fn serve(
 ) -> usize {
     let router = router(app.clone());
     let graceful = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(app.options.max_connections.min(Semaphore::MAX_PERMITS)));
+    let connections = open_files::fit(app.options.max_connections).min(Semaphore::MAX_PERMITS);
+    let slots = Arc::new(Semaphore::new(connections));
     let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
     let accept = |stream: TcpStream| match slots.clone().try_acquire_owned() {
         Ok(slot) => {
@@ -62,6 +69,7 @@ pub(crate) async fn serve(
             }
         }
     };
+    let mut warned: Option<Instant> = None;
     loop {
         tokio::select! {
             biased;
@@ -69,7 +77,14 @@ pub(crate) async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => accept(stream),
                 Err(error) => {
-                    tracing::warn!(%error, "the server cannot accept a client's connection");
+                    if warned.is_none_or(|warned| warned.elapsed() >= WARNING_PAUSE) {
+                        tracing::warn!(
+                            %error,
+                            "the server cannot accept connections, and tries again; if too many files are open, raise \
+                             the limit with `ulimit -n` or lower --max-connections"
+                        );
+                        warned = Some(Instant::now());
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -96,11 +111,12 @@ fn connection(
     stream: TcpStream,
     router: Router,
     app: &App,
-) -> http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>> {
+) -> http1::Connection<TokioIo<Stalled<TcpStream>>, TowerToHyperService<Router>> {
     // Without TCP_NODELAY, the system may delay small responses to merge them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    let stream = Stalled::new(stream, app.options.body_timeout);
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.options.header_timeout)
