@@ -21,6 +21,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `metrics` | counters and histograms; imports no other module |
+//! | `sync` | locks and the clock, which tests can replace |
 //! | `queue` | the budget, fair batches and the loop of a model's thread; does not depend on HTTP or on the kinds of model |
 //! | `models` | [`Served`] models, which turn the texts of a request into rows; does not depend on HTTP |
 //! | `page`, `openapi` | the pages `/` and `/docs`, and the OpenAPI document |
@@ -42,6 +43,7 @@ mod page;
 mod queue;
 mod routes;
 mod served;
+mod sync;
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};

@@ -1,8 +1,9 @@
 //! Admits requests until a budget is used up. A request is either charged to the budget completely, or refused.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+use super::sync::{AtomicUsize, Ordering};
 
 /// A budget in tokens or bytes, to which requests are charged.
 #[derive(Debug)]

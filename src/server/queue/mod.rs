@@ -10,11 +10,12 @@ mod plan;
 mod worker;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::sync::{self, Condvar, Instant, Mutex, MutexGuard};
 use crate::error::Error;
 pub(crate) use admission::{Budget, Charge, Full, retry_after};
 pub(crate) use worker::{Progress, work};
