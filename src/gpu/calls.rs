@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Error;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::gpu::host_memory;
 use crate::gpu::inject::{Call, Fault, FaultPlan};
 
 /// The faults of a device since the last check. wgpu reports them through a callback, not from the call that failed.
@@ -414,6 +416,7 @@ impl Drop for Closing {
         if let Some(queue) = queue {
             let close = move || {
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(queue)));
+                host_memory::give_back();
             };
             // If no thread can be started, `close` is dropped, and the device is closed on this thread.
             let _ = std::thread::Builder::new().name("vectile closes".to_owned()).spawn(close);

@@ -21,6 +21,17 @@ pub(crate) fn available() -> Option<u64> {
     }
 }
 
+/// Returns the free memory of the allocator to the operating system, where the allocator keeps it. glibc gives threads
+/// separate heaps. A software driver allocates on many threads, so closing a device leaves free memory in many heaps.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn give_back() {
+    // SAFETY: `malloc_trim` only returns pages without allocations. It may be called on any thread at any time.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     #[test]
