@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::gpu::limits::too_low;
 
 /// An optional feature of an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -177,9 +178,8 @@ impl AdapterSummary {
 
     pub(super) fn of(index: usize, adapter: &wgpu::Adapter) -> Self {
         let info = adapter.get_info();
-        let limits = adapter.limits();
         let features = adapter.features();
-        AdapterSummary {
+        let summary = AdapterSummary {
             index,
             name: info.name,
             device_type: format!("{:?}", info.device_type),
@@ -191,10 +191,22 @@ impl AdapterSummary {
                 .contains(wgpu::Features::SUBGROUP)
                 .then_some((info.subgroup_min_size, info.subgroup_max_size)),
             cooperative_matrix: cooperative_side(adapter),
+            max_buffer_bytes: 0,
+            max_binding_bytes: 0,
+            workgroup_memory_bytes: 0,
+            workgroup_invocations: 0,
+        };
+        summary.with_limits(&adapter.limits())
+    }
+
+    /// Returns the summary of this adapter with these limits.
+    pub(super) fn with_limits(self, limits: &wgpu::Limits) -> Self {
+        AdapterSummary {
             max_buffer_bytes: limits.max_buffer_size,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
             workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+            ..self
         }
     }
 
@@ -295,14 +307,6 @@ fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     (device, backend)
 }
 
-/// Is true if the limits allow our kernels' smallest workgroups, storage buffers and workgroup memory. Old GL drivers
-/// have lower limits, or no compute shaders, so their adapters are not listed.
-fn runs_our_kernels(limits: &wgpu::Limits) -> bool {
-    limits.max_compute_invocations_per_workgroup >= 128
-        && limits.max_storage_buffers_per_shader_stage >= 6
-        && limits.max_compute_workgroup_storage_size >= 8192
-}
-
 /// Lists all adapters, best first. GL is searched only if no native API has an adapter. GL lists the same adapters with
 /// fewer features, and its search for a window system takes time and prints warnings.
 pub(super) async fn list(noop: Option<wgpu::NoopBackendOptions>) -> Vec<wgpu::Adapter> {
@@ -313,7 +317,13 @@ pub(super) async fn list(noop: Option<wgpu::NoopBackendOptions>) -> Vec<wgpu::Ad
     for backends in tries {
         let instance = instance(*backends, noop.clone());
         let mut adapters = instance.enumerate_adapters(*backends).await;
-        adapters.retain(|adapter| runs_our_kernels(&adapter.limits()));
+        adapters.retain(|adapter| {
+            let problem = too_low(&adapter.limits());
+            if let Some(problem) = &problem {
+                tracing::warn!(adapter = adapter.get_info().name, problem, "not used");
+            }
+            problem.is_none()
+        });
         adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
         if !adapters.is_empty() {
             return adapters;

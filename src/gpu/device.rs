@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary, Feature, list, noop_options};
 use crate::gpu::calls::{self, Calls};
 use crate::gpu::inject::FaultPlan;
+use crate::gpu::limits::too_low;
 use crate::gpu::shader::{Lanes, ShaderVariant};
 
 /// The cooperative matrices of a device, with f16 factors and f32 sums.
@@ -75,7 +76,8 @@ impl Gpus {
     /// lowered to `max_binding_bytes`. The calls to the device fail as `plan` says.
     ///
     /// # Errors
-    /// Returns [`Error::DeviceFault`] if the device cannot be opened.
+    /// Returns [`Error::DeviceFault`] if the device cannot be opened, and [`Error::Adapter`] if the limits of `plan` are
+    /// too low for our kernels.
     pub async fn open(
         &self,
         index: usize,
@@ -100,6 +102,13 @@ impl Gpus {
         let experimental = experimental(&adapter, features, disabled);
         features |= experimental.0;
         let mut limits = adapters[index].limits();
+        if let Some(low) = plan.as_ref().and_then(|plan| plan.limits()) {
+            limits = low.of(limits);
+            if let Some(problem) = too_low(&limits) {
+                return Err(Error::adapter(&adapter.name, problem));
+            }
+            adapter = adapter.with_limits(&limits);
+        }
         if let Some(bytes) = max_binding_bytes {
             limits.max_storage_buffer_binding_size = bytes.min(adapter.max_binding_bytes);
             adapter.max_binding_bytes = limits.max_storage_buffer_binding_size;

@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::gpu::limits::LowLimits;
+
 /// A kind of call to a device.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +75,8 @@ struct State {
     struck: Option<Call>,
     /// The time limit of a wait; `None` for the executor's own.
     wait: Option<Duration>,
+    /// The limits of devices that are opened; `None` for the adapter's own.
+    limits: Option<LowLimits>,
 }
 
 #[derive(Debug)]
@@ -109,6 +113,16 @@ impl FaultPlan {
     /// Sets the time limit of a wait for a submit.
     pub fn limit_waits(&self, limit: Duration) {
         self.lock().wait = Some(limit);
+    }
+
+    /// Lowers the limits of devices that are opened from now on.
+    pub fn lower_limits(&self, limits: LowLimits) {
+        self.lock().limits = Some(limits);
+    }
+
+    /// Returns the limits of devices, if a test has lowered them.
+    pub(super) fn limits(&self) -> Option<LowLimits> {
+        self.lock().limits
     }
 
     /// Returns the time limit of a wait, if a test has set it.

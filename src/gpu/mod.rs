@@ -8,6 +8,8 @@ pub mod graph;
 pub(crate) mod host_memory;
 pub mod inject;
 pub mod kernel;
+#[doc(hidden)]
+pub mod limits;
 mod pipeline;
 mod pipeline_cache;
 pub mod shader;

@@ -61,6 +61,17 @@ fn rows_are_bit_identical_alone_and_in_any_order() {
 }
 
 #[test]
+fn a_hundred_repeats_are_bit_identical() {
+    let texts = texts("bert_outliers");
+    let Some(embedder) = build(builder("bert_outliers")) else { return };
+    let first = block_on(embedder.embed(&texts)).unwrap();
+    for repeat in 1..=100 {
+        let again = block_on(embedder.embed(&texts)).unwrap();
+        assert_eq!(again.values, first.values, "repeat {repeat}");
+    }
+}
+
+#[test]
 fn rows_are_bit_identical_in_random_batches() {
     let texts = texts("bert_outliers");
     for precision in precisions() {

@@ -13,6 +13,7 @@ mod calls;
 mod families;
 mod faults;
 mod fixtures;
+mod limits;
 mod loss;
 mod minilm;
 mod multi_vector;
