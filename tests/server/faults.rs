@@ -19,7 +19,7 @@ use super::support::{
 /// The number of losses if all tests run. `VECTILE_LOSSES` sets another number, such as 200.
 const LOSSES: usize = 5;
 
-/// The maximum memory in the last tenth of the losses, relative to the second tenth. It is judged from 50 losses on.
+/// The maximum memory in the second half of the losses, relative to the first half. It is judged from 50 losses on.
 const MEMORY_GROWTH: f64 = 1.05;
 
 /// The time within which the server must be ready again after a loss.
@@ -140,14 +140,13 @@ fn a_server_survives_many_losses_under_load() {
         refused.load(Ordering::SeqCst),
         after.join(", "),
     );
-    // In a short run, other tests of this process use memory at the same time.
+    // In a short run, other tests of this process use memory at the same time. The memory after one loss varies by a
+    // tenth, because the old device may still be closing.
     if memory.len() >= 50 {
-        let tenth = |at: usize| {
-            let tenth = &memory[memory.len() * at / 10..memory.len() * (at + 1) / 10];
-            tenth.iter().sum::<f64>() / tenth.len() as f64
-        };
-        let (first, last) = (tenth(1), tenth(9));
-        eprintln!("memory in the last tenth, relative to the second: {:.3}", last / first);
+        let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+        let (first, last) = memory.split_at(memory.len() / 2);
+        let (first, last) = (mean(first), mean(last));
+        eprintln!("memory in the second half, relative to the first: {:.3}", last / first);
         assert!(last <= first * MEMORY_GROWTH, "memory grows with losses: {memory:?}");
     }
 }
