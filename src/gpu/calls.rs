@@ -357,6 +357,13 @@ impl Calls {
         self.call(Call::Read, |_| read(), |_| unmapped())
     }
 
+    /// Changes the bytes that a batch read back, as a test's plan says. `rows` of them are rows.
+    pub fn change(&self, bytes: &mut [u8], rows: u64) {
+        if let Some(plan) = &self.0.plan {
+            plan.change(bytes, rows);
+        }
+    }
+
     /// Ends the host's access to a mapped buffer, so that commands may use it again.
     pub fn unmap(&self, buffer: &wgpu::Buffer) -> Result<(), Error> {
         self.call(

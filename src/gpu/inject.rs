@@ -61,6 +61,42 @@ pub enum Fault {
     Panic,
 }
 
+/// A wrong answer of a driver: bytes that a batch reads back, and that its kernels have not computed.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrongAnswer {
+    /// Every value of the rows is zero.
+    ZeroRows,
+    /// The first value of the first row is NaN.
+    NotANumber,
+    /// The rows are those of the batch before.
+    StaleRows,
+    /// The first half and the second half of the rows are exchanged.
+    ExchangedRows,
+    /// One bit of the first value of the first row is flipped. Bit 31 is the sign.
+    FlippedBit(u32),
+    /// All bytes are zero: the rows, and the report of the batch.
+    ZeroBytes,
+    /// All bytes are those of the batch before.
+    StaleBytes,
+}
+
+impl WrongAnswer {
+    /// Changes the bytes of a batch: `rows` bytes of rows, and the report. `before` has the bytes of the batch before.
+    fn apply(self, bytes: &mut [u8], rows: usize, before: &[u8]) {
+        let copy = |to: &mut [u8]| to.iter_mut().zip(before).for_each(|(to, from)| *to = *from);
+        match self {
+            WrongAnswer::ZeroRows => bytes[..rows].fill(0),
+            WrongAnswer::NotANumber => bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes()),
+            WrongAnswer::StaleRows => copy(&mut bytes[..rows]),
+            WrongAnswer::ExchangedRows => bytes[..rows].rotate_left(rows / 2),
+            WrongAnswer::FlippedBit(bit) => bytes[bit as usize / 8] ^= 1 << (bit % 8),
+            WrongAnswer::ZeroBytes => bytes.fill(0),
+            WrongAnswer::StaleBytes => copy(bytes),
+        }
+    }
+}
+
 /// The calls to fail, and a count of calls. Every device that a model opens shares the plan of the model's builder.
 #[doc(hidden)]
 #[derive(Debug, Default)]
@@ -77,6 +113,10 @@ struct State {
     wait: Option<Duration>,
     /// The limits of devices that are opened; `None` for the adapter's own.
     limits: Option<LowLimits>,
+    /// The wrong answer of every batch; `None` for right answers.
+    wrong: Option<WrongAnswer>,
+    /// The bytes that the last batch computed.
+    computed: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -125,6 +165,20 @@ impl FaultPlan {
         self.lock().limits
     }
 
+    /// Makes every batch from now on return a wrong answer; `None` ends this.
+    pub fn answer_wrongly(&self, wrong: Option<WrongAnswer>) {
+        self.lock().wrong = wrong;
+    }
+
+    /// Changes the bytes that a batch read back, of which `rows` bytes are rows.
+    pub(super) fn change(&self, bytes: &mut [u8], rows: u64) {
+        let mut state = self.lock();
+        let before = std::mem::replace(&mut state.computed, bytes.to_vec());
+        if let Some(wrong) = state.wrong {
+            wrong.apply(bytes, rows as usize, &before);
+        }
+    }
+
     /// Returns the time limit of a wait, if a test has set it.
     pub(super) fn wait(&self) -> Option<Duration> {
         self.lock().wait
@@ -145,7 +199,9 @@ impl FaultPlan {
 
     fn start(&self, armed: Armed) {
         let mut state = self.lock();
-        *state = State { armed: Some(armed), calls: 0, struck: None, ..*state };
+        state.armed = Some(armed);
+        state.calls = 0;
+        state.struck = None;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

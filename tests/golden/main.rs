@@ -32,6 +32,7 @@ mod tasks;
 #[cfg(feature = "lab")]
 mod tune;
 mod verify;
+mod wrong_answers;
 
 use vectile::{Embedder, EmbedderBuilder};
 

@@ -270,7 +270,8 @@ impl Executor {
             running;
         let last = submitted.last().cloned();
         let since = self.clock();
-        let bytes = self.read(&readback, output_bytes + report.bytes(), submitted).await?;
+        let mut bytes = self.read(&readback, output_bytes + report.bytes(), submitted).await?;
+        self.gpu.calls.change(&mut bytes, output_bytes);
         self.lap(since, Phase::Wait);
         self.readbacks.push(readback);
         self.gpu.check("running a batch", 0)?;
