@@ -39,6 +39,16 @@ fn any_number_of_empty_arrays_is_read() {
 }
 
 #[test]
+fn a_line_of_200_000_fields_is_read_within_a_minute() {
+    let fields: String = (0..200_000).map(|number| format!("\"{number}\":0,")).collect();
+    let line = format!("{{{fields}\"text\":\"a\",\"7\":1}}");
+    let started = std::time::Instant::now();
+    let read = lines("a.jsonl", &line, &[]);
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+    assert!(read[0].contains("\"6\":0,\"7\":1,\"8\":0"), "{:.200}", read[0]);
+}
+
+#[test]
 fn numbers_that_json_does_not_have_are_carried() {
     let nan = "{\"text\":\"first\",\"score\":0.5}\n{\"text\":\"second\",\"score\":NaN}\n\
                {\"text\":\"third\",\"score\":Infinity}\n";

@@ -1,6 +1,8 @@
 //! Reads the text of a JSON object, and the fields that are copied to the output.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::chunk::{Chunk, ReadOptions};
@@ -46,6 +48,9 @@ impl ObjectFields {
 
     fn carried(&mut self, object: &str) -> CarriedRow {
         let mut row = CarriedRow::new();
+        // The place of each name in the row. A search through the row would take minutes for an object with a hundred
+        // thousand fields.
+        let mut places: HashMap<Arc<str>, usize> = HashMap::new();
         for (at, (name, json)) in members(object).enumerate() {
             if !self.options.carry.takes(&name) {
                 continue;
@@ -60,9 +65,13 @@ impl ObjectFields {
                 }
             };
             // If a field occurs twice, the last value counts, as in Python.
-            match row.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, value)) => *value = CarriedValue::Json(json.to_owned()),
-                None => row.push((name, CarriedValue::Json(json.to_owned()))),
+            let value = CarriedValue::Json(json.to_owned());
+            match places.entry(name) {
+                Entry::Occupied(place) => row[*place.get()].1 = value,
+                Entry::Vacant(place) => {
+                    row.push((place.key().clone(), value));
+                    place.insert(row.len() - 1);
+                }
             }
         }
         row
