@@ -292,7 +292,10 @@ pub fn check(files: ModelFiles, kind: ModelKind, resolves: bool) -> bool {
     assert!(model.dimension > 0, "an accepted model gives rows without values");
     assert!(model.memory.peak() > 0 && model.memory.batch_tokens > 0, "{:?}", model.memory);
     let graph = &model.graph;
-    assert!(graph.output.is_some_and(|id| id.0 < graph.tensors.len()));
+    let output = &graph.tensors[graph.output.expect("the graph has an output").0];
+    // A tensor has at least 16 bytes, and the graph is that of one token.
+    let row = (model.dimension.next_multiple_of(4) * 4).max(16) as u64;
+    assert_eq!(output.bytes, row, "the row has another width than {}", model.dimension);
     for dispatch in &graph.dispatches {
         let name = dispatch.kernel.name;
         assert_eq!(dispatch.bindings.len(), dispatch.kernel.bindings.len(), "{name}");

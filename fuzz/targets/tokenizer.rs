@@ -19,11 +19,13 @@ const POSITIONS: usize = 24;
 /// The longest text that a test input may contain, in bytes.
 const MOST_TEXT: usize = 400;
 
-const TEXTS: [&str; 4] = [
+/// The last text has a token that is beyond the table in one of the bases.
+const TEXTS: [&str; 5] = [
     "",
     "a b ab[MASK]\u{301}\u{1f469}\u{200d} 1,2",
     "the un##ab a\0b\r\n",
     "日本語 abababababababab",
+    "a beyond b",
 ];
 
 const FIELDS: [&str; 44] = [
@@ -155,6 +157,12 @@ fn edited(u: &mut Unstructured, base: &Value) -> Result<(Vec<u8>, Value, String)
         value[part] = u.choose(bases())?[part].clone();
     }
     edits::edit(u, &mut value, &FIELDS)?;
+    if let Some(vocabulary) = value.pointer_mut("/model/vocab").and_then(Value::as_object_mut)
+        && u.ratio(1, 4)?
+    {
+        // The id of a token of the test texts.
+        vocabulary.insert((*u.choose(&["a", "b", "ab", "the"])?).to_owned(), edits::hostile(u)?);
+    }
     let mut settings = json!({});
     if u.ratio(1, 4)? {
         settings = json!({"tokenizer_class": "BertTokenizer", "model_max_length": 512,
