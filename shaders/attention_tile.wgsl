@@ -2,7 +2,7 @@
 //
 // shared/attention.wgsl describes q, k, v, tiles, bias, relative and c.
 //
-// A workgroup computes 64 queries of one text and one head, and its y index selects the head. SPLIT invocations share a
+// A workgroup computes QUERIES queries of one text and one head, and its y index selects the head. SPLIT invocations share a
 // query. Each of these invocations holds, in registers, CELLS cells of the query and CELLS cells of the query's sum; a
 // cell is one `vec4`. Each invocation computes a part of every score. The SPLIT invocations add these parts in the same
 // order, through workgroup memory, so that their scores are bit-identical. The workgroup copies KEYS keys and their
@@ -18,15 +18,16 @@
 #import store
 #import attention
 
-// The host rewrites these constants for the width of the head, so that the arrays fit into workgroup memory. KEYS is a
-// multiple of GROUP.
+// The host rewrites these constants for the width of the head, so that the arrays fit into workgroup memory and
+// registers. KEYS is a multiple of GROUP.
+const QUERIES: u32 = 64u;
 const SPLIT: u32 = 1u;
 const KEYS: u32 = 32u;
 const GROUP: u32 = 8u;
 
 const CELLS: u32 = HEAD4 / SPLIT;
 const GROUPS: u32 = KEYS / GROUP;
-const INVOCATIONS: u32 = 64u * SPLIT;
+const INVOCATIONS: u32 = QUERIES * SPLIT;
 // The number of values in `parts`. If SPLIT is 1, the array has one unused value.
 const PARTS: u32 = max(min(SPLIT - 1u, 1u) * INVOCATIONS * GROUP, 1u);
 
@@ -36,7 +37,7 @@ alias KeyTile = array<array<array<array<vec4<f32>, CELLS>, SPLIT>, GROUP>, GROUP
 
 var<workgroup> key_tile: KeyTile;
 var<workgroup> value_tile: KeyTile;
-// The dimensions are [invocations that share a query][keys of a group][64 queries].
+// The dimensions are [invocations that share a query][keys of a group][queries].
 var<workgroup> parts: array<f32, PARTS>;
 
 // Returns sum + a · b. The four products are summed first, since one chain of additions over a whole head would have a
@@ -53,8 +54,8 @@ fn attention_tile(
     sign(local == 0u && all(group == vec3<u32>(0u)));
     let tile = tiles[group.x];
     let head = params.first_head + group.y;
-    let row = local % 64u;
-    let part = local / 64u;
+    let row = local % QUERIES;
+    let part = local / QUERIES;
     // The index in the head of the first cell that this invocation computes.
     let mine = part * CELLS;
     let own = tile.z + row;
@@ -63,7 +64,7 @@ fn attention_tile(
     let token = tile.x + query;
     let key_head = key_cell(head);
     let value_head = value_cell(head);
-    let visited = keys_of(tile, 64u, KEYS);
+    let visited = keys_of(tile, QUERIES, KEYS);
     let end = visited.y;
 
     let begin = seen_from(query);
@@ -105,13 +106,19 @@ fn attention_tile(
                 }
             }
             if RELATIVE != 0u {
-                for (var k = 0u; k < GROUP; k++) { // unrolled
-                    let cell = relative_cell(head, query, min(base + k, end - 1u)) + mine;
+                // This loop is not unrolled. A driver would otherwise hold the relative cells of all keys in registers.
+                // Its bound is a variable, since drivers unroll loops whose bound is a constant.
+                let keys_here = min(GROUP, end - base);
+                for (var k = 0u; k < keys_here; k++) {
+                    let cell = relative_cell(head, query, base + k) + mine;
                     var more = vec4<f32>(0.0);
                     for (var i = 0u; i < CELLS; i++) { // unrolled
                         more = add_relative(more, q[i], key_tile[g][k][part][i], cell + i);
                     }
-                    scores[k] += more.x + more.y + more.z + more.w;
+                    let sum = more.x + more.y + more.z + more.w;
+                    for (var j = 0u; j < GROUP; j++) { // unrolled
+                        scores[j] += select(0.0, sum, j == k);
+                    }
                 }
             }
             if SPLIT > 1u {
@@ -119,13 +126,13 @@ fn attention_tile(
                     workgroupBarrier();
                 }
                 for (var k = 0u; k < GROUP; k++) { // unrolled
-                    parts[(part * GROUP + k) * 64u + row] = scores[k];
+                    parts[(part * GROUP + k) * QUERIES + row] = scores[k];
                 }
                 workgroupBarrier();
                 for (var k = 0u; k < GROUP; k++) { // unrolled
                     scores[k] = 0.0;
                     for (var p = 0u; p < SPLIT; p++) { // unrolled
-                        scores[k] += parts[(p * GROUP + k) * 64u + row];
+                        scores[k] += parts[(p * GROUP + k) * QUERIES + row];
                     }
                 }
             }

@@ -28,6 +28,8 @@ pub enum Variant {
 /// How a workgroup of `attention_tile` divides its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkSplit {
+    /// The number of queries that a workgroup computes.
+    pub queries: u32,
     /// The number of invocations that together compute one query.
     pub split: u32,
     /// The number of keys in workgroup memory at once, a multiple of `group`.
@@ -36,12 +38,14 @@ pub struct WorkSplit {
     pub group: u32,
 }
 
-/// The number of queries that a workgroup computes on GPUs.
+/// The number of queries that a workgroup computes on GPUs. In `attention_tile`, a workgroup computes half as many
+/// queries if more than four invocations share a query.
 const QUERIES: u32 = 64;
 
 /// The maximum number of cells (four values each) of a query that an invocation should hold in registers. It also holds
-/// the same number of cells of the weighted sum.
-const MAX_CELLS: u32 = 16;
+/// the same number of cells of the weighted sum. With 16 cells, the compilers for Apple's M1 and for Adreno 660 spill
+/// registers to memory (see `docs/gpus.md`).
+const MAX_CELLS: u32 = 8;
 
 impl WorkSplit {
     /// Returns the split for heads of `head4` cells of four values on a device. Several invocations share a query if it
@@ -50,20 +54,21 @@ impl WorkSplit {
     pub fn of(head4: u32, workgroup_memory: u32, invocations: u32) -> WorkSplit {
         let fits = |tile: &WorkSplit| {
             head4.is_multiple_of(tile.split)
-                && QUERIES * tile.split <= invocations
+                && tile.queries * tile.split <= invocations
                 && tile.memory(head4) <= workgroup_memory
         };
         let enough = head4.div_ceil(MAX_CELLS);
-        let splits = [1, 2, 4].into_iter().filter(|split| *split >= enough);
+        let splits = [1, 2, 4, 8].into_iter().filter(|split| *split >= enough);
         let smallest = |split| {
-            let of = |group| WorkSplit { split, keys: group, group };
+            let queries = if split > 4 { QUERIES / 2 } else { QUERIES };
+            let of = |group| WorkSplit { queries, split, keys: group, group };
             // Loops over the cells of a head and over keys are unrolled. If both loops are long, drivers compile the
             // unrolled code slowly.
-            let groups = if head4 / split <= 8 { [8, 4] } else { [4, 4] };
+            let groups = if split == 1 && head4 <= 8 { [8, 4] } else { [4, 4] };
             groups.map(of).into_iter().find(fits)
         };
-        let tile = splits.chain([4, 2, 1]).find_map(smallest);
-        let tile = tile.unwrap_or(WorkSplit { split: 1, keys: 1, group: 1 });
+        let tile = splits.chain([8, 4, 2, 1]).find_map(smallest);
+        let tile = tile.unwrap_or(WorkSplit { queries: QUERIES, split: 1, keys: 1, group: 1 });
         let larger =
             (1..=32 / tile.group).map(|groups| WorkSplit { keys: groups * tile.group, ..tile });
         larger.rev().find(fits).unwrap_or(tile)
@@ -71,7 +76,7 @@ impl WorkSplit {
 
     /// Returns the bytes of workgroup memory for keys, values and partial scores.
     pub fn memory(self, head4: u32) -> u32 {
-        let parts = if self.split > 1 { QUERIES * self.split * self.group } else { 1 };
+        let parts = if self.split > 1 { self.queries * self.split * self.group } else { 1 };
         2 * self.keys * head4 * 16 + parts * 4
     }
 }
@@ -124,7 +129,11 @@ impl Variant {
 
     /// Returns the number of queries that a workgroup computes.
     pub(super) fn queries(self) -> u32 {
-        if self == Variant::Lane { 32 } else { QUERIES }
+        match self {
+            Variant::Lane => 32,
+            Variant::Tile(tile) => tile.queries,
+            Variant::Cooperative { .. } => QUERIES,
+        }
     }
 
     /// Sets the constants in the WGSL source of this variant's kernel.
@@ -132,9 +141,11 @@ impl Variant {
         let variant = variant.constant("HEAD4", head4);
         match self {
             Variant::Lane => variant,
-            Variant::Tile(WorkSplit { split, keys, group }) => {
-                variant.constant("SPLIT", split).constant("KEYS", keys).constant("GROUP", group)
-            }
+            Variant::Tile(WorkSplit { queries, split, keys, group }) => variant
+                .constant("QUERIES", queries)
+                .constant("SPLIT", split)
+                .constant("KEYS", keys)
+                .constant("GROUP", group),
             Variant::Cooperative { matrices, keys } => {
                 matrices.constants(variant).constant("KEYS", keys)
             }
@@ -149,25 +160,25 @@ mod tests {
     #[test]
     fn heads_are_split_when_registers_cannot_hold_them() {
         let tile = |head: u32| {
-            let WorkSplit { split, keys, group } = WorkSplit::of(head / 4, 16384, 256);
+            let WorkSplit { split, keys, group, .. } = WorkSplit::of(head / 4, 16384, 256);
             [split, keys, group]
         };
         for (head, expected) in [
             (4, [1, 32, 8]),
             (32, [1, 32, 8]),
-            (64, [1, 28, 4]),
-            (80, [2, 20, 4]),
-            (96, [2, 16, 4]),
-            (128, [2, 12, 4]),
+            (64, [2, 28, 4]),
+            (80, [4, 16, 4]),
+            (96, [4, 16, 4]),
+            (128, [4, 12, 4]),
             // These heads have 17 and 63 cells of four values. Two invocations cannot share them evenly, so each query
             // has one invocation.
             (68, [1, 28, 4]),
             (252, [1, 8, 4]),
             // This head has 34 cells, which two invocations can share evenly, but four cannot.
             (136, [2, 12, 4]),
-            (160, [4, 8, 4]),
-            (192, [4, 8, 4]),
-            (256, [4, 4, 4]),
+            (160, [8, 8, 4]),
+            (192, [8, 8, 4]),
+            (256, [8, 4, 4]),
         ] {
             assert_eq!(tile(head), expected, "{head}");
         }
@@ -179,7 +190,8 @@ mod tests {
             for head4 in 1..=64 {
                 let tile = WorkSplit::of(head4, memory, invocations);
                 assert!(tile.memory(head4) <= memory, "{head4}: {tile:?}");
-                assert!(64 * tile.split <= invocations && head4.is_multiple_of(tile.split));
+                assert!(tile.queries * tile.split <= invocations);
+                assert!(head4.is_multiple_of(tile.split));
                 assert!(tile.keys.is_multiple_of(tile.group));
             }
         }
