@@ -45,25 +45,26 @@ fn matmul_few(
         starts[r] = source_of(min(row + r, params.rows - 1u)) * params.inner4;
     }
 
-    var values: array<vec4<f32>, ROWS>;
+    // Weights are held in registers rather than rows of x, since there are fewer of them. With 16 rows of x in registers,
+    // the compiler for Apple's M1 spills some of them to memory.
+    var weights: array<vec4<f32>, 4u * CELLS>;
     var sums: array<vec4<f32>, SUMS>;
     for (var k = 0u; k < params.inner4; k++) {
-        for (var r = 0u; r < ROWS; r++) { // unrolled
-            values[r] = act_load(x[starts[r] + k]);
-        }
         for (var c = 0u; c < CELLS; c++) { // unrolled
             let at = matrix + k * 4u * params.stride4 + column + c;
-            let w0 = weight_load(w[at]);
-            let w1 = weight_load(w[at + params.stride4]);
-            let w2 = weight_load(w[at + 2u * params.stride4]);
-            let w3 = weight_load(w[at + 3u * params.stride4]);
-            for (var r = 0u; r < ROWS; r++) { // unrolled
-                let value = values[r];
+            weights[c * 4u] = weight_load(w[at]);
+            weights[c * 4u + 1u] = weight_load(w[at + params.stride4]);
+            weights[c * 4u + 2u] = weight_load(w[at + 2u * params.stride4]);
+            weights[c * 4u + 3u] = weight_load(w[at + 3u * params.stride4]);
+        }
+        for (var r = 0u; r < ROWS; r++) { // unrolled
+            let value = act_load(x[starts[r] + k]);
+            for (var c = 0u; c < CELLS; c++) { // unrolled
                 var sum = sums[r * CELLS + c];
-                sum = fma(vec4<f32>(value.x), w0, sum);
-                sum = fma(vec4<f32>(value.y), w1, sum);
-                sum = fma(vec4<f32>(value.z), w2, sum);
-                sums[r * CELLS + c] = fma(vec4<f32>(value.w), w3, sum);
+                sum = fma(vec4<f32>(value.x), weights[c * 4u], sum);
+                sum = fma(vec4<f32>(value.y), weights[c * 4u + 1u], sum);
+                sum = fma(vec4<f32>(value.z), weights[c * 4u + 2u], sum);
+                sums[r * CELLS + c] = fma(vec4<f32>(value.w), weights[c * 4u + 3u], sum);
             }
         }
     }
