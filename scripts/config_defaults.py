@@ -18,7 +18,8 @@ fields = json.load(open(sys.argv[1])) if len(sys.argv) > 1 else {}
 for model_type in TYPES:
     try:
         config = AutoConfig.for_model(model_type).to_dict()
-    except ValueError:  # This version of transformers does not support the model type.
+    except ValueError:
+        print(f'skipped {model_type}: this version of transformers does not support it', file=sys.stderr)
         continue
     known = fields.setdefault(model_type, {})
     for name, value in json.loads(json.dumps(config, default=str)).items():

@@ -35,7 +35,7 @@ fn a_fault_that_known_answers_do_not_show_is_found_by_the_cpu_and_named_by_layer
     }
     assert_eq!(against_cpu.comparisons[0].failed, [0, 2], "{found}");
     assert!(against_cpu.comparisons[0].share > Some(1.0), "{found}");
-    assert_eq!(against_cpu.traced_text, Some(2));
+    assert_eq!((against_cpu.passed, against_cpu.traced_text), (Some(false), Some(2)));
     let first = against_cpu.first_difference.as_ref().unwrap();
     assert_eq!((first.layer, first.kernel.as_str()), (Some(1), "attention_lane"), "{found}");
     assert!(first.token > 20 && first.share > Some(1.0), "{first:?}");
@@ -44,7 +44,7 @@ fn a_fault_that_known_answers_do_not_show_is_found_by_the_cpu_and_named_by_layer
     }
     // The unedited kernel passes.
     let found = run(family(), &texts).unwrap();
-    assert!(found.passed, "{found}");
+    assert!(found.passed && found.against_cpu.passed == Some(true), "{found}");
     assert!(found.against_cpu.comparisons.iter().all(|c| c.texts == 3), "{found}");
     assert_eq!((found.against_cpu.traced_text, &found.against_cpu.first_difference), (None, &None));
 }
@@ -67,5 +67,6 @@ fn the_cpu_is_not_compared_with_itself() {
     let on_cpu = Embedder::builder(model_files("bert_concat")).adapter(AdapterChoice::Cpu);
     let Some(found) = run(on_cpu, &["a cat".into()]) else { return };
     assert!(found.passed && found.against_cpu.comparisons.is_empty(), "{found}");
+    assert_eq!(found.against_cpu.passed, None);
     assert!(found.to_string().contains("not compared: the CPU itself ran the model"), "{found}");
 }

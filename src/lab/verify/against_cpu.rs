@@ -20,6 +20,8 @@ const TEXTS_AT_ONCE: usize = 8;
 pub struct AgainstCpu {
     /// The reason why nothing was compared; `None` if vectors were compared.
     pub skipped: Option<String>,
+    /// True if every comparison passed; `None` if nothing was compared.
+    pub passed: Option<bool>,
     /// The indices of the texts that have no finite vector on the CPU.
     pub not_finite: Vec<usize>,
     /// The comparison of each precision with the CPU: f32, then f16 if it is safe, then the requested precision.
@@ -91,7 +93,12 @@ pub(super) async fn compare_with_cpu(
         Err(error) => return Err(error),
     };
     let comparisons = super::compare("cpu", runs, 0, &expected_rows(&cpu, texts.len()), false);
-    let mut found = AgainstCpu { not_finite: cpu.unusable, comparisons, ..AgainstCpu::default() };
+    let mut found = AgainstCpu {
+        passed: Some(comparisons.iter().all(Agreement::passed)),
+        not_finite: cpu.unusable,
+        comparisons,
+        ..AgainstCpu::default()
+    };
     let Some(text) = found.shortest_differing(texts) else { return Ok(found) };
     progress("looking for the first layer that differs from the CPU");
     let expected = model.trace(&texts[text]).await?;
