@@ -18,6 +18,19 @@ pub(super) struct Right<'a> {
     pub stride: usize,
 }
 
+/// Repeats a block for each of these numbers below a constant. In the package for browsers, the compiler optimizes for
+/// size and unrolls no loop. An array that a loop indexes would then be in memory instead of registers.
+macro_rules! unrolled {
+    ($index:ident < $count:ident: $($number:literal)* => $block:block) => {
+        $(
+            if $number < $count {
+                let $index: usize = $number;
+                $block
+            }
+        )*
+    };
+}
+
 /// The number of rows in a block of sums. Each row has two SIMD vectors of sums, so the sums of all rows fit into 16
 /// registers.
 const ROWS: usize = 6;
@@ -104,25 +117,25 @@ impl Sums {
         let mut sums = [[ops.zero(); V]; R];
         for d in 0..self.depth {
             let mut vectors = [ops.zero(); V];
-            for (v, vector) in vectors.iter_mut().enumerate() {
+            unrolled!(v < V: 0 1 => {
                 // SAFETY: the caller guarantees that all rows, columns and depths are within bounds.
-                *vector = unsafe { ops.load_ptr(self.right.add(d * self.stride + v * lanes)) };
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
+                vectors[v] = unsafe { ops.load_ptr(self.right.add(d * self.stride + v * lanes)) };
+            });
+            unrolled!(r < R: 0 1 2 3 4 5 => {
                 // SAFETY: the caller guarantees that all rows, columns and depths are within bounds.
                 let value = unsafe { *self.left.add(r * self.row + d * self.column) };
                 let value = ops.splat(value);
-                for (sum, vector) in sums.iter_mut().zip(vectors) {
-                    *sum = ops.mul_add(value, vector, *sum);
-                }
-            }
+                unrolled!(v < V: 0 1 => {
+                    sums[r][v] = ops.mul_add(value, vectors[v], sums[r][v]);
+                });
+            });
         }
-        for (r, sums) in sums.into_iter().enumerate() {
-            for (v, sum) in sums.into_iter().enumerate() {
+        unrolled!(r < R: 0 1 2 3 4 5 => {
+            unrolled!(v < V: 0 1 => {
                 // SAFETY: the caller guarantees that all rows, columns and depths are within bounds.
-                unsafe { ops.store_ptr(sum, self.out.add(r * self.width + v * lanes)) };
-            }
-        }
+                unsafe { ops.store_ptr(sums[r][v], self.out.add(r * self.width + v * lanes)) };
+            });
+        });
     }
 }
 
