@@ -132,7 +132,8 @@ fn rows(mut source: TextSource, at_once: usize) -> Result<Vec<Row>, Failure> {
             break;
         }
     }
-    assert!(rows.is_sorted_by(|a, b| a.0 < b.0), "the numbers of rows do not ascend");
+    // A lone carriage return ends a record of CSV, but not a line, so two such rows have one number.
+    assert!(rows.is_sorted_by(|a, b| a.0 <= b.0), "the numbers of rows descend");
     Ok(rows)
 }
 
