@@ -86,7 +86,7 @@ fn shard(tensors: &[&str]) -> Vec<u8> {
 }
 
 /// Adds up to three shards, and returns an index that names their tensors, with some mistakes.
-fn model<'a>(u: &mut Unstructured, shards: &mut BTreeMap<&'a str, Vec<u8>>) -> Result<Vec<u8>> {
+fn model(u: &mut Unstructured, shards: &mut BTreeMap<&str, Vec<u8>>) -> Result<Vec<u8>> {
     let mut map = Map::new();
     let mut left: &[&str] = &TENSORS[..4];
     for name in &SHARDS[..3] {
