@@ -8,6 +8,7 @@ mod bulk;
 mod columns;
 mod dialects;
 mod embed;
+mod faults;
 mod help;
 mod input;
 mod interrupt;

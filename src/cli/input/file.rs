@@ -127,7 +127,7 @@ impl InputFile {
     }
 }
 
-/// A reader that counts the bytes it reads.
+/// A reader that counts the bytes it reads, and repeats a read that a signal has interrupted.
 pub struct CountingReader<R> {
     inner: R,
     pub count: Arc<AtomicU64>,
@@ -141,7 +141,12 @@ impl<R> CountingReader<R> {
 
 impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
+        let read = loop {
+            match self.inner.read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.count.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }

@@ -255,8 +255,9 @@ impl Parts<'_> {
         let path = self.directory.join(MANIFEST);
         let temporary = self.directory.join("manifest.tmp");
         let mut file = File::create(&temporary)?;
-        serde_json::to_writer_pretty(&mut file, &manifest).map_err(io::Error::from)?;
-        file.write_all(b"\n")?;
+        let mut bytes = serde_json::to_vec_pretty(&manifest).map_err(io::Error::from)?;
+        bytes.push(b'\n');
+        file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, &path)?;
         Ok(sync_directory_of(&path)?)
