@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 #[path = "../tests/serve/program.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
 mod program;
 #[path = "../tests/serve/soak/mod.rs"]
 mod soak;
