@@ -22,6 +22,10 @@ health 1 Is a server ready only after a correct forward pass?
 load 12 Does the server survive overload, signals, disconnections and a hundred thousand requests?
 vocabulary 3 Does a table of 250,002 rows work with bindings of 128 MiB?
 kills 15 Do 200 killed runs resume to a byte-identical output?
+files 2 Does each system call of embed fail cleanly, and does the run resume?
+days 4 Does the server's queue survive 72 simulated hours of load?
+schedules 6 Does the server's queue survive 100,000 schedules of its threads?
+outside 2 Does the server survive hostile clients, low limits and a closed log?
 drivers 5 Is a driver noticed that computes nothing?"
 
 # suite NAME FILTER...: runs the tests of the suite NAME whose names contain a FILTER, and prints their figures.
@@ -51,6 +55,13 @@ run_step() {
         load) cargo bench --locked --all-features --bench soak ;;
         vocabulary) suite size a_table ;;
         kills) VECTILE_KILLS=${VECTILE_KILLS:-50} suite cli resume::a_killed_run ;;
+        files) suite cli faults:: ;;
+        days) VECTILE_SIMULATED_HOURS=72 cargo test --locked --all-features --lib -- --nocapture days_of_load ;;
+        schedules) VECTILE_SCHEDULES=${VECTILE_SCHEDULES:-100000} cargo test --locked --all-features --test schedules ;;
+        outside)
+            suite server outside::
+            suite serve outside::
+            ;;
         drivers)
             ensure_mesa_matrices "$ROOT/.vectile/mesa" && ensure_silent_drivers "$ROOT/.vectile/mesa" || return 1
             VECTILE_SILENT_DRIVERS=$ROOT/.vectile/mesa suite silent_drivers
