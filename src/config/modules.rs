@@ -178,8 +178,8 @@ impl Routes {
         if let (Some(parameters), Some(true)) = (&parameters, mappings.map(|map| !map.is_empty())) {
             return Err(parameters.unsupported(
                 "route_mappings",
-                "only an empty object is supported, which sends queries to the route `query` and \
-                 documents to the route `document`",
+                "only an empty object is supported; with it, the route `query` takes all queries, \
+                 and the route `document` takes all documents",
             ));
         }
         let named = parameters.as_ref().map(|p| p.str("default_route")).transpose()?.flatten();

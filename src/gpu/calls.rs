@@ -213,7 +213,7 @@ impl Calls {
         let make = |device: &wgpu::Device, data| {
             let descriptor =
                 wgpu::PipelineCacheDescriptor { label: Some("vectile"), data, fallback: true };
-            // SAFETY: the caller promises it.
+            // SAFETY: the caller promises that `data` comes from the same adapter and driver.
             unsafe { device.create_pipeline_cache(&descriptor) }
         };
         self.call(Call::PipelineCache, |device| make(device, data), |device| make(device, None))

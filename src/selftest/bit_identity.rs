@@ -44,7 +44,8 @@ pub(crate) async fn matrix_tiles_are_bit_identical(
     cache: Option<&Path>,
 ) -> Result<bool, Error> {
     let [plain, others @ ..] = tile.sizes().map(Variant::Cooperative);
-    let what = format!("sizes of cooperative matrices of {}", tile.matrices.side);
+    let what =
+        format!("tiles of the matmul with cooperative matrices of {0} × {0}", tile.matrices.side);
     are_bit_identical(executor, &what, (Storage::F16, Storage::F16), plain, &others, cache).await
 }
 

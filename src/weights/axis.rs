@@ -89,7 +89,7 @@ impl From<Axis> for Columns {
 }
 
 impl Columns {
-    /// Returns the position of value `i`, relative to the first column.
+    /// Returns the index of the column that holds value `i` of an unpadded row, counted from the matrix's first column.
     pub(super) fn position(self, i: usize) -> usize {
         let position = self.axis.position(i);
         match self.order {

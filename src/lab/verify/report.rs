@@ -181,7 +181,7 @@ impl Verification {
             (Some(error), Some(share)) => {
                 format!("differs first: an error of {error:.1e}, {share:.1} times the tolerance")
             }
-            _ => "is the first that is not finite".to_owned(),
+            _ => "is the first tensor with a value that is not finite".to_owned(),
         };
         format!(
             "in f32, {} of {traced}, which the kernel {} writes, {by} at token {}",
