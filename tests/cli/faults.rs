@@ -193,7 +193,7 @@ fn calls_fail(kind: &'static str, tolerated: bool) {
             at += stride;
         }
     }
-    println!("{kind}: {runs} runs");
+    eprintln!("{kind}: {runs} runs");
 }
 
 #[test]
@@ -327,6 +327,6 @@ fn a_model_file_that_shrinks_while_it_is_read_is_reported() {
         }
         at += 1;
     }
-    println!("{} reads, {refused} of them refused", at - 1);
+    eprintln!("{} reads, {refused} of them refused", at - 1);
     assert!(refused > 3, "{refused}");
 }

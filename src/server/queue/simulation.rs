@@ -185,7 +185,7 @@ fn days_of_load_lose_no_request_and_no_token() {
         worker.await.unwrap();
         (world.counts.get(), since.elapsed())
     });
-    println!(
+    eprintln!(
         "{:.1} simulated hours in {:?}: {counts:?}",
         simulated.as_secs_f64() / 3600.0,
         real.elapsed()
