@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Runs fuzz targets: scripts/fuzz.sh TARGET|all MINUTES
 #
-# Each target runs for MINUTES with the inputs of fuzz/corpus. New inputs are kept in .vectile/fuzz/TARGET for later runs. An input that
-# breaks a promise is written to .vectile/fuzz/faults. The script prints the number of executions, the code that the run
-# reached, and the faults. It adds a line to fuzz/executions.csv, and fails if there is a fault.
+# Each target runs for MINUTES and starts from the inputs of fuzz/corpus. Inputs that reach new code are kept in
+# .vectile/fuzz/TARGET for later runs. An input that breaks a promise is written to .vectile/fuzz/faults. The script
+# prints the number of executions, of branches that were reached, and of faults. For each target, it adds a line to
+# fuzz/executions.csv. It fails if there is a fault.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -13,7 +14,7 @@ LEAN=(weights index config tokenizer wgsl)
 PROGRAM=(http input)
 LOG=fuzz/executions.csv
 WORK=.vectile/fuzz
-# libFuzzer stops a target that needs more time in seconds, or more memory in MiB, for one input.
+# libFuzzer stops a target that needs more seconds for one input, or more MiB of memory.
 SECONDS_PER_INPUT=5
 MEMORY=2048
 
@@ -34,8 +35,8 @@ have rustup || die "rustup is missing; cargo-fuzz needs the nightly compiler, wh
 rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal
 have cargo-fuzz || cargo install cargo-fuzz --locked
 
-# binary TARGET: builds a target and prints the path of its program. There is no unsafe code in the crate, so the address
-# sanitizer would only halve the speed.
+# binary TARGET: builds a target and prints the path of its program. It builds without the address sanitizer, which
+# halves the speed, and finds mostly faults of unsafe code.
 binary() {
     local features=() directory=${CARGO_TARGET_DIR:-fuzz/target} host
     [[ " ${PROGRAM[*]} " != *" $1 "* ]] || features=(--features program)
@@ -44,7 +45,7 @@ binary() {
     printf '%s\n' "$directory/$host/release/$1"
 }
 
-# value NAME FILE: the value of a final statistic in libFuzzer's log.
+# value NAME FILE: prints the value of the statistic NAME at the end of libFuzzer's log FILE.
 value() { sed -n "s/^stat::$1: *//p" "$2" | tail -n 1; }
 
 faults=0

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Tests the CPU's kernels with the instruction sets of older processors, in QEMU. The tests compare every architecture
-# with the golden vectors in f32. QEMU emulates each instruction, so a processor takes some ten minutes.
+# with the golden vectors in f32. QEMU emulates each instruction, so the tests take about ten minutes for
+# each processor.
 #
 #   scripts/instruction_sets.sh [FAMILY]      FAMILY is a part of a directory's name in tests/fixtures/families
 #
-# Nehalem has no AVX, and Haswell has AVX2 but no AVX-512. The last step checks the library for ARM (NEON); nothing runs.
+# Nehalem has no AVX, and Haswell has AVX2 but no AVX-512. For ARM (NEON), the last step only checks that the library
+# compiles.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

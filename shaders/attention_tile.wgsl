@@ -106,8 +106,8 @@ fn attention_tile(
                 }
             }
             if RELATIVE != 0u {
-                // This loop is not unrolled. A driver would otherwise hold the relative cells of all keys in registers.
-                // Its bound is a variable, since drivers unroll loops whose bound is a constant.
+                // This loop must not be unrolled, because a driver would then hold the relative cells of all keys in
+                // registers. Drivers unroll loops whose bound is a constant, so the bound is a variable.
                 let keys_here = min(GROUP, end - base);
                 for (var k = 0u; k < keys_here; k++) {
                     let cell = relative_cell(head, query, base + k) + mine;

@@ -45,8 +45,8 @@ fn matmul_few(
         starts[r] = source_of(min(row + r, params.rows - 1u)) * params.inner4;
     }
 
-    // Weights are held in registers rather than rows of x, since there are fewer of them. With 16 rows of x in registers,
-    // the compiler for Apple's M1 spills some of them to memory.
+    // Registers hold the weights of a step and not its rows of x, because the weights take fewer registers. With 16 rows
+    // of x in registers, the compiler for Apple's M1 spills some of them to memory.
     var weights: array<vec4<f32>, 4u * CELLS>;
     var sums: array<vec4<f32>, SUMS>;
     for (var k = 0u; k < params.inner4; k++) {

@@ -1,4 +1,4 @@
-//! The target `config`: the JSON files of a model of any architecture, up to the plan of its load.
+//! The target `config`: reads the JSON files of a model of any architecture, and plans its load.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::embedder::plan_without_device;
 use crate::files::{ModelFiles, ReadAt};
 use crate::gpu::shader::resolve_imports;
 
-/// The longest side of a dispatch in WebGPU.
+/// The maximum number of workgroups in a dimension of a dispatch, in WebGPU.
 const MOST_WORKGROUPS: u32 = 65_535;
 
 /// A valid model, whose files the target changes.
@@ -29,7 +29,8 @@ pub struct Base {
     weights: BTreeMap<String, Map<String, Value>>,
 }
 
-/// A file of zeros after its first bytes. The plan of a load reads no values of weights.
+/// A file with the bytes `head`, followed by zeros. The zeros stand for the weights' values, which planning does not
+/// read.
 struct Zeros {
     head: Vec<u8>,
     size: u64,
@@ -49,7 +50,7 @@ impl ReadAt for Zeros {
     }
 }
 
-/// Returns every model of the fixtures, with a small tokenizer. The list is read once.
+/// Returns every model of the fixtures, with a small tokenizer. The fixtures are read once.
 pub fn bases() -> &'static [Base] {
     static BASES: OnceLock<Vec<Base>> = OnceLock::new();
     BASES.get_or_init(|| {
@@ -145,7 +146,7 @@ impl Base {
     }
 }
 
-/// Returns a safetensors file with this header, whose offsets are computed anew.
+/// Returns a safetensors file with this header. Its offsets are computed from the shapes.
 fn zeros(header: &Map<String, Value>) -> Zeros {
     let mut header = header.clone();
     let mut at = 0u64;
@@ -230,8 +231,8 @@ fn field_names() -> &'static [&'static str] {
 }
 
 /// The target `config`. The first byte chooses a fixture, and the second chooses between the model's own kind and
-/// another kind. If the third byte is 0, the other bytes are the fixture's `config.json`, or `modules.json` if it is 1.
-/// Otherwise they choose mistakes in the model's files.
+/// another kind. If the third byte is 0, the other bytes replace the fixture's `config.json`. If it is 1, they replace
+/// `modules.json`. Otherwise they choose mistakes in the model's files.
 pub fn config(data: &[u8]) {
     let Some((&[base, kind, mode], data)) = data.split_first_chunk() else { return };
     let base = &bases()[usize::from(base) % bases().len()];
@@ -293,7 +294,7 @@ pub fn check(files: ModelFiles, kind: ModelKind, resolves: bool) -> bool {
     assert!(model.memory.peak() > 0 && model.memory.batch_tokens > 0, "{:?}", model.memory);
     let graph = &model.graph;
     let output = &graph.tensors[graph.output.expect("the graph has an output").0];
-    // A tensor has at least 16 bytes, and the graph is that of one token.
+    // The graph computes one token, so its output is one row. A tensor has at least 16 bytes.
     let row = (model.dimension.next_multiple_of(4) * 4).max(16) as u64;
     assert_eq!(output.bytes, row, "the row has another width than {}", model.dimension);
     for dispatch in &graph.dispatches {

@@ -3,7 +3,7 @@
 use arbitrary::{Result, Unstructured};
 use serde_json::{Map, Value, json};
 
-/// Numbers at which sizes, counts and factors go wrong.
+/// Numbers that are likely to break the reading of sizes, counts and factors.
 const NUMBERS: [f64; 8] = [0.5, -0.5, 1e-320, 1e30, 3.5e38, 1e308, -1.0, -0.0];
 
 const WHOLE: [u64; 22] = [
@@ -48,7 +48,7 @@ const TEXTS: [&str; 14] = [
     "\u{fffd}\u{301}\u{200d}",
 ];
 
-/// Returns a value that a careful reader refuses or bounds.
+/// Returns a value that a parser should refuse or limit.
 pub fn hostile(u: &mut Unstructured) -> Result<Value> {
     Ok(match u.int_in_range(0..=9)? {
         0 | 1 => json!(u.choose(&WHOLE)?),
@@ -63,7 +63,7 @@ pub fn hostile(u: &mut Unstructured) -> Result<Value> {
     })
 }
 
-/// Makes up to four edits in a value. `names` are the names of fields that a reader may look for.
+/// Makes up to four edits in a value. `names` are names of fields that the library looks for.
 pub fn edit(u: &mut Unstructured, value: &mut Value, names: &[&str]) -> Result<()> {
     for _ in 0..u.int_in_range(0..=4)? {
         edit_once(u, value, names, 0)?;
@@ -119,7 +119,7 @@ fn edit_object(
     Ok(())
 }
 
-/// Returns another value, which is often close to the present value.
+/// Returns a value to replace `value`, often one close to it.
 fn changed(u: &mut Unstructured, value: &Value) -> Result<Value> {
     let whole = value.as_u64();
     Ok(match (u.int_in_range(0..=5)?, whole) {
@@ -131,7 +131,8 @@ fn changed(u: &mut Unstructured, value: &Value) -> Result<Value> {
     })
 }
 
-/// Returns the text of a JSON file, sometimes with a mistake that no JSON value can express.
+/// Returns a value as JSON text. The text sometimes has a mistake that a JSON value cannot have, such as a repeated
+/// name.
 pub fn text(u: &mut Unstructured, value: &Value) -> Result<Vec<u8>> {
     let mut text = value.to_string();
     match u.int_in_range(0..=31)? {

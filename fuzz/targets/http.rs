@@ -1,4 +1,4 @@
-//! The target `http`: requests through routing, parsing and tokenizing. No device runs.
+//! The target `http`: requests are routed, parsed and tokenized. No device runs.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -16,10 +16,10 @@ use crate::gpu::adapter::{AdapterChoice, NoopAdapter};
 use crate::server::{Served, ServerOptions, routes_without_device};
 use crate::{Embedder, ModelFiles, MultiVectorEncoder, Reranker, SparseEncoder, block_on};
 
-/// The maximum size of a body, which some inputs exceed.
+/// The server's maximum size of a body. Some inputs exceed it.
 const MOST_BODY: usize = 4096;
 
-/// The routes with bodies, each with a valid body.
+/// Returns routes of the server, each with a body. Most bodies are valid.
 fn routes() -> Vec<(&'static str, Value)> {
     let (texts, documents) = (json!(["One text.", "Another"]), json!(["a", {"text": "b"}]));
     vec![
@@ -221,7 +221,7 @@ fn request(path: &str, method: &str, content_type: &str, body: Vec<u8>) -> Reque
 fn edited(u: &mut Unstructured, all: &Servers, path: &str, body: &Value) -> Result<Request<Body>> {
     let mut body = body.clone();
     if u.ratio(1, 2)? && body.is_object() {
-        // Other kinds of model answer on the same routes.
+        // The request may name a model of another kind than the route expects, or one that does not exist.
         body["model"] =
             (*u.choose(&["embed", "prompts", "rank", "sparse", "multi", "none"])?).into();
     }

@@ -26,7 +26,7 @@ const TENSORS: [&str; 6] = ["t0", "t1", "t2", "t3", "__metadata__", ""];
 const FIELDS: [&str; 3] = ["weight_map", "metadata", "total_size"];
 
 /// The target `index`. If the first byte is odd, the other bytes choose shards and an index with plausible mistakes.
-/// Otherwise they are the index of two valid shards.
+/// Otherwise they are the text of an index for two valid shards.
 pub fn index(data: &[u8]) {
     let Some((mode, data)) = data.split_first() else { return };
     let mut shards: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
@@ -71,7 +71,7 @@ fn check_index(weights: &WeightFiles, listed: &[u8]) -> BTreeMap<String, usize> 
     shards
 }
 
-/// Returns a valid file with tensors of these names.
+/// Returns a valid safetensors file with tensors of these names.
 fn shard(tensors: &[&str]) -> Vec<u8> {
     let mut header = Map::new();
     for (at, name) in tensors.iter().enumerate() {

@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::input::{Chunk, ReadOptions, TextSource};
 use super::{calibration, vectors};
 
-/// The largest number of rows that a target reads. A small compressed file can have any number.
+/// The largest number of rows that the target reads. Without it, a small compressed file could have any number.
 const MOST_ROWS: usize = 20_000;
 
 /// The number of values in each vector.
@@ -85,14 +85,14 @@ fn read_options(field: &str, options: u8, dialect: u8) -> ReadOptions {
     }
 }
 
-/// A row, with everything that the output could contain.
+/// A row, with everything of it that the output of `vectile embed` could contain.
 type Row = (u64, Option<String>, String);
 
 /// Reads a file in three ways, which must agree: in large chunks, row by row, and after rows that a resumed run skips.
 fn read_texts(path: &std::path::Path, options: &ReadOptions) {
     let open = || {
         let mut options = options.clone();
-        // Other formats refuse the options of a dialect.
+        // Only CSV and TSV have a dialect. Other formats refuse its options.
         if !path.extension().is_some_and(|end| end == "csv" || end == "tsv") {
             options.dialect = Dialect::default();
         }
@@ -132,7 +132,8 @@ fn rows(mut source: TextSource, at_once: usize) -> Result<Vec<Row>, Failure> {
             break;
         }
     }
-    // A lone carriage return ends a record of CSV, but not a line, so two such rows have one number.
+    // A carriage return without a line feed ends a record of CSV, but not a line. Two such rows have the same line
+    // number.
     assert!(rows.is_sorted_by(|a, b| a.0 <= b.0), "the numbers of rows descend");
     Ok(rows)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// The time that a target may take for one input, which is the limit of `scripts/fuzz.sh` too.
+/// The time that a target may take for one input. `scripts/fuzz.sh` has the same limit.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Returns the files of a target's corpus and of its regressions.
@@ -26,7 +26,7 @@ pub fn replay(name: &str, target: fn(&[u8])) {
     let (sender, receiver) = mpsc::channel();
     let count = inputs.len();
     std::thread::spawn(move || {
-        // The first input also reads the fixtures, which does not count.
+        // The first run also reads the fixtures, so its time is not measured.
         target(&std::fs::read(&inputs[0]).unwrap());
         for input in inputs {
             let data = std::fs::read(&input).unwrap();

@@ -1,4 +1,4 @@
-//! The target `tokenizer`: `tokenizer.json` and `tokenizer_config.json` through loading and tokenizing texts.
+//! The target `tokenizer`: loads `tokenizer.json` and `tokenizer_config.json`, and tokenizes texts.
 
 use std::sync::OnceLock;
 
@@ -10,7 +10,7 @@ use crate::config::ModelConfig;
 use crate::files::ModelFiles;
 use crate::tokenize::{Tokenizer, Tokens};
 
-/// The number of rows of the embedding table. Some tokens of the bases are beyond it.
+/// The number of rows of the embedding table. Some token ids of the small tokenizers have no row in it.
 const ROWS: usize = 40;
 
 /// The number of positions of the model.
@@ -19,7 +19,7 @@ const POSITIONS: usize = 24;
 /// The longest text that a test input may contain, in bytes.
 const MOST_TEXT: usize = 400;
 
-/// The last text has a token that is beyond the table in one of the bases.
+/// Test texts. In one of the small tokenizers, the last text has a token without a row in the embedding table.
 const TEXTS: [&str; 5] = [
     "",
     "a b ab[MASK]\u{301}\u{1f469}\u{200d} 1,2",
@@ -129,7 +129,7 @@ pub fn tokenizer(data: &[u8]) {
     }
 }
 
-/// Checks that accepted tokens have rows and positions.
+/// Checks that each token of a text has a row in the embedding table, and that the text fits into the positions.
 fn check(tokens: &std::result::Result<Tokens, crate::Error>, limit: usize, text: &str) {
     let tokens = match tokens {
         Ok(tokens) => tokens,

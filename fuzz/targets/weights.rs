@@ -1,4 +1,4 @@
-//! The target `weights`: a safetensors file through the header, the list of tensors, and the values of tensors.
+//! The target `weights`: reads the header, the list of tensors and the values of a safetensors file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const DTYPES: [&str; 14] = [
     "F7",
 ];
 
-/// Returns the number of bits of a value, written independently of the safetensors crate.
+/// Returns the number of bits of a value. The table does not come from the safetensors crate, so it checks that crate.
 fn bits(dtype: &str) -> Option<u128> {
     Some(match dtype {
         "F4" => 4,
@@ -143,7 +143,7 @@ fn dimension(u: &mut Unstructured) -> Result<u64> {
 /// that no name occurs twice in a header. `files` are the contents by name.
 pub fn check_places(weights: &WeightFiles, files: &[(&str, &[u8])]) {
     let mut places = weights.places();
-    // A tensor without values begins where the next tensor begins.
+    // A tensor without values begins at the same byte as the next tensor.
     places.sort_by_key(|p| (p.file.clone(), p.start, !p.shape.contains(&0)));
     let mut ends: BTreeMap<&str, (u64, usize)> = BTreeMap::new();
     for (name, content) in files {
@@ -171,7 +171,7 @@ pub fn check_places(weights: &WeightFiles, files: &[(&str, &[u8])]) {
     }
 }
 
-/// The names in a JSON object, each as often as it occurs.
+/// The names of all members of a JSON object. A name that occurs twice is in the list twice.
 struct Members(Vec<String>);
 
 impl<'de> Deserialize<'de> for Members {

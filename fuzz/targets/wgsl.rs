@@ -10,11 +10,11 @@ use crate::kernels::ALL;
 const STORAGES: [Storage; 4] =
     [Storage::F32, Storage::F16, Storage::PackedF16, Storage::PackedBf16];
 
-/// Values that are wrong for at least one constant.
+/// Values for constants. Each is wrong for at least one constant.
 const VALUES: [u32; 14] =
     [0, 1, 2, 3, 5, 7, 33, 100, 1000, 65_535, 65_536, 1 << 24, 1 << 31, u32::MAX];
 
-/// The largest WGSL that a variant may have. The loops of a source are unrolled up to 1 MiB.
+/// The maximum number of bytes in the WGSL source of a variant. Unrolled loops may take 1 MiB of it.
 const MOST_BYTES: usize = 2 << 20;
 
 /// The target `wgsl`. The first byte chooses the kernel. If the second byte is odd, the other bytes choose mistakes in
@@ -39,11 +39,11 @@ fn check(kernel: &Kernel, source: &str, variant: &ShaderVariant, text: &str) {
     assert!(!text.lines().any(|line| line.starts_with("#import ")), "{name} keeps an import");
     let subgroups = variant.lanes != Lanes::Alone;
     for (constant, _) in &variant.constants {
-        // The size of the adapter's subgroups replaces this constant.
+        // This constant gets the size of the adapter's subgroups, and not the listed value.
         if subgroups && *constant == "SHARE" {
             continue;
         }
-        // If a constant is given twice, the last value counts.
+        // If a constant has two values in the list, the last one is used.
         let given = variant.constants.iter().rev().find(|(other, _)| other == constant);
         let (constant, value) = given.expect("the constant is in the list");
         let head = format!("const {constant}: u32 = ");
@@ -63,7 +63,8 @@ fn variant(u: &mut Unstructured, kernel: &Kernel) -> Result<ShaderVariant> {
     };
     let (weights, activations) = (*u.choose(&STORAGES)?, *u.choose(&STORAGES)?);
     let mut variant = ShaderVariant::new(weights, activations, lanes);
-    // The descriptors list the constants of the model, and the sources also have those of the adapter.
+    // A kernel's settings list the constants that depend on the model. Its source also has those that depend on the
+    // adapter.
     let mut names: Vec<&'static str> = kernel
         .source
         .lines()

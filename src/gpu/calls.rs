@@ -44,11 +44,11 @@ struct Device {
     faults: Arc<Mutex<Faults>>,
     /// The faults that a test injects; `None` except in tests.
     plan: Option<Arc<FaultPlan>>,
-    /// Closes the device. It is the last field, because fields are dropped in their order.
+    /// Closes the device. It must be the last field, because it must be dropped after the other handles.
     _closing: Closing,
 }
 
-/// The last handle of a device's queue.
+/// Closes a device when it is dropped. It holds the last handle of the device's queue.
 #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "closing never blocks in a browser"))]
 #[derive(Debug)]
 struct Closing {
@@ -86,11 +86,11 @@ pub(super) async fn open(
 }
 
 impl Calls {
-    /// Makes a call. `refused` is a variant of the call that the device refuses as invalid, for tests.
+    /// Makes the call `right`. If a test injects a refusal, makes the call `refused` instead, which is invalid.
     ///
     /// # Errors
-    /// Returns [`Error::DeviceLost`] if wgpu panics. Other faults are returned by the next check of the device, as wgpu
-    /// reports them through callbacks.
+    /// Returns [`Error::DeviceLost`] if wgpu panics. wgpu reports other faults through callbacks, so only the next
+    /// check of the device returns them.
     fn call<R>(
         &self,
         call: Call,
@@ -337,7 +337,7 @@ impl Calls {
     /// Makes a lost device report its loss now, if it has not reported it yet.
     pub fn report_loss(&self) -> Result<(), Error> {
         let poll = |device: &wgpu::Device| {
-            // Only the callbacks matter, which run during the call.
+            // wgpu runs the callbacks during this call. Its result is not needed.
             let _ = device.poll(wgpu::PollType::Poll);
         };
         self.call(Call::Poll, poll, poll)
@@ -357,7 +357,7 @@ impl Calls {
         self.call(Call::Read, |_| read(), |_| unmapped())
     }
 
-    /// Changes the bytes that a batch read back, as a test's plan says. `rows` of them are rows.
+    /// Changes the bytes that a batch read back, as a test's plan says. The first `rows` bytes are the rows.
     pub fn change(&self, bytes: &mut [u8], rows: u64) {
         if let Some(plan) = &self.0.plan {
             plan.change(bytes, rows);
@@ -416,8 +416,8 @@ impl Calls {
 
 #[cfg(not(target_arch = "wasm32"))]
 impl Drop for Closing {
-    /// Closes a lost device on another thread. wgpu then waits for work that may never end, and it panics if the driver
-    /// reports an error.
+    /// Closes a lost device on another thread. While wgpu closes a device, it waits for work that may never end, and it
+    /// panics if the driver reports an error.
     fn drop(&mut self) {
         let queue = self.queue.take().filter(|_| lock(&self.faults).lost.is_some());
         if let Some(queue) = queue {

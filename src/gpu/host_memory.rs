@@ -21,8 +21,9 @@ pub(crate) fn available() -> Option<u64> {
     }
 }
 
-/// Returns the free memory of the allocator to the operating system, where the allocator keeps it. glibc gives threads
-/// separate heaps. A software driver allocates on many threads, so closing a device leaves free memory in many heaps.
+/// Returns memory that the program has freed to the operating system. Only glibc needs this: it gives threads separate
+/// heaps, and keeps freed memory in them. A software driver allocates on many threads, so a closed device leaves much
+/// free memory in these heaps.
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) fn give_back() {
     // SAFETY: `malloc_trim` only returns pages without allocations. It may be called on any thread at any time.

@@ -55,13 +55,13 @@ pub enum Fault {
     OutOfMemory,
     /// The device is lost before the call, and reports its loss at once.
     Loss,
-    /// The device is lost before the call, and reports its loss whenever wgpu does.
+    /// The device is lost before the call. The loss is reported when wgpu notices it, which may be later.
     LateLoss,
     /// wgpu panics during the call.
     Panic,
 }
 
-/// A wrong answer of a driver: bytes that a batch reads back, and that its kernels have not computed.
+/// A wrong answer of a driver: a batch reads back bytes that its kernels have not computed.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WrongAnswer {
@@ -82,7 +82,8 @@ pub enum WrongAnswer {
 }
 
 impl WrongAnswer {
-    /// Changes the bytes of a batch: `rows` bytes of rows, and the report. `before` has the bytes of the batch before.
+    /// Changes the bytes of a batch. The first `rows` bytes are its rows, and the others are its report. `before` has
+    /// the bytes of the batch before.
     fn apply(self, bytes: &mut [u8], rows: usize, before: &[u8]) {
         let copy = |to: &mut [u8]| to.iter_mut().zip(before).for_each(|(to, from)| *to = *from);
         match self {
@@ -109,9 +110,9 @@ struct State {
     calls: u64,
     /// The call that failed first since the plan was armed.
     struck: Option<Call>,
-    /// The time limit of a wait; `None` for the executor's own.
+    /// The time limit of a wait; `None` for the executor's own limit.
     wait: Option<Duration>,
-    /// The limits of devices that are opened; `None` for the adapter's own.
+    /// The limits of devices that are opened; `None` for the adapter's own limits.
     limits: Option<LowLimits>,
     /// The wrong answer of every batch; `None` for right answers.
     wrong: Option<WrongAnswer>,
@@ -123,17 +124,17 @@ struct State {
 struct Armed {
     fault: Fault,
     at: u64,
-    /// The only kind of call that fails and counts; `None` for all kinds.
+    /// The kind of call that is counted and fails; `None` for all kinds.
     only: Option<Call>,
 }
 
 impl FaultPlan {
-    /// Makes the call with the number `at` fail once, counted from 1 from now on.
+    /// Makes one call fail: the one with the number `at`. The next call has the number 1.
     pub fn arm(&self, fault: Fault, at: u64) {
         self.start(Armed { fault, at, only: None });
     }
 
-    /// Makes a call of one kind fail once: the call with the number `at`, counted from 1 among the calls of this kind.
+    /// Makes one call of a kind fail: the one with the number `at`. The next call of this kind has the number 1.
     pub fn arm_only(&self, call: Call, fault: Fault, at: u64) {
         self.start(Armed { fault, at, only: Some(call) });
     }

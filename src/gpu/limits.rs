@@ -1,6 +1,6 @@
 //! The limits of an adapter that Vectile's kernels need.
 
-/// Lower limits than the adapter's own, which tests set.
+/// Limits that tests set, and that are lower than the adapter's own.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LowLimits {
@@ -17,7 +17,7 @@ pub enum LowLimits {
 }
 
 impl LowLimits {
-    /// Returns these limits. Limits that are not named are the adapter's own.
+    /// Returns all limits of a device. Those that the variant does not name are the adapter's own limits, `own`.
     pub(super) fn of(self, own: wgpu::Limits) -> wgpu::Limits {
         match self {
             LowLimits::WebGpu => wgpu::Limits::default(),
@@ -37,8 +37,8 @@ impl LowLimits {
     }
 }
 
-/// Returns the first limit that is too low for our kernels, as a sentence. Old GL drivers have such limits, or no
-/// compute shaders. Every WebGPU adapter has higher limits.
+/// Returns a sentence about the first limit that is too low for our kernels, if there is one. Old GL drivers have such
+/// limits, or no compute shaders. The limits of every WebGPU adapter are high enough.
 pub(super) fn too_low(limits: &wgpu::Limits) -> Option<String> {
     let needs = [
         ("invocations in a workgroup", limits.max_compute_invocations_per_workgroup, 128),

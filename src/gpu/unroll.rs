@@ -9,15 +9,15 @@
 //! ```
 //!
 //! BOUND must be the name of a `const` of the WGSL source. The loop is replaced by BOUND copies of its body, in which a
-//! number replaces `i`. A loop with the directive `// unrolled up to 16` stays a loop if BOUND is larger, since drivers take
-//! long to compile the copies. The source is valid WGSL before and after unrolling, and both versions compute the same
-//! results.
+//! number replaces `i`. A loop with the directive `// unrolled up to 16` stays a loop if BOUND is larger, since drivers
+//! take long to compile the copies. The source is valid WGSL before and after unrolling, and both versions compute the
+//! same results.
 
 /// The directive at the end of a loop's first line.
 const DIRECTIVE: &str = "{ // unrolled";
 
 /// The maximum number of bytes of a WGSL source after unrolling. Without a maximum, a large bound or several nested
-/// loops would fill the memory, and a driver would compile the source for minutes.
+/// loops could fill the memory, or make a source that a driver compiles for minutes.
 const MOST_BYTES: usize = 1 << 20;
 
 /// Unrolls the loops of a WGSL source that have the directive.

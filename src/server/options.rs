@@ -24,7 +24,7 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// Time limit for the head of a request, and for an idle connection.
     pub header_timeout: Duration,
-    /// Time limit for the body of a request. A client that takes no part of its response for this time is disconnected.
+    /// Time limit for the body of a request. A client that reads nothing of its response for this time is disconnected.
     pub body_timeout: Duration,
     /// The maximum time for which a stopping server waits for accepted requests to be answered.
     pub drain: Duration,

@@ -1,5 +1,5 @@
-//! Fails every call to the device in turn, while a model loads, embeds, and opens a lost device again. Each failure must
-//! end in right rows or in a clear error, and the next call must return rows with the same bits as before.
+//! Fails every call to the device in turn, while a model loads, embeds, and opens a lost device again. Each failure
+//! must end in right rows or in a clear error, and the next call must return rows with the same bits as before.
 //!
 //! The tests fail a sample of the calls. With `VECTILE_EVERY_FAULT=1` they fail every call.
 
@@ -27,7 +27,7 @@ const FAULTS: [Fault; 5] =
 /// The longest time that a call may take after a fault.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Returns models to load many times, with the distance between the calls that fail.
+/// Returns the models to test. With each comes a step: every `step`-th call fails.
 fn models(step: usize) -> impl Iterator<Item = (&'static str, usize)> {
     [(STATIC, step), (BERT, 1)].into_iter().take(1 + usize::from(every_fault()))
 }
@@ -37,7 +37,7 @@ fn every_fault() -> bool {
     must_have("VECTILE_EVERY_FAULT")
 }
 
-/// The number of attempts by the call that failed, and by the outcome.
+/// Counts attempts, for each call that failed and each outcome.
 #[derive(Default)]
 struct Tally(BTreeMap<(Call, &'static str), usize>);
 
@@ -63,7 +63,7 @@ impl Tally {
     }
 }
 
-/// A model whose device fails as a plan says, and the rows that it must return.
+/// A model whose calls to the device fail as a plan says, and the rows that it must return.
 struct Sabotaged {
     plan: Arc<FaultPlan>,
     builder: EmbedderBuilder,
@@ -97,8 +97,8 @@ impl Sabotaged {
         Ok(())
     }
 
-    /// Fails the calls of `attempt` in turn, in every way, until an attempt makes fewer calls. `step` is the distance
-    /// between the calls that fail. After each attempt, `after` checks that the next call works.
+    /// Repeats `attempt` for each kind of fault, and each time a later call of it fails. It ends when an attempt makes
+    /// so few calls that none fails. Only every `step`-th call fails. After each attempt, `after` checks the next call.
     fn sweep<R>(
         &self,
         step: impl Fn(Fault) -> usize,
@@ -108,7 +108,7 @@ impl Sabotaged {
         let mut tally = Tally::default();
         for (start, fault) in FAULTS.into_iter().enumerate() {
             let step = if every_fault() { 1 } else { step(fault) };
-            // The sample begins at another call for each fault.
+            // Each fault starts at another call, so that the faults hit different calls.
             for at in (1 + start % step..).step_by(step) {
                 self.plan.arm(fault, at as u64);
                 let since = Instant::now();
@@ -133,7 +133,7 @@ impl Sabotaged {
 #[test]
 fn every_call_of_a_batch_may_fail() {
     let Some(model) = Sabotaged::load(BERT) else { return };
-    // A device that is not lost fails fast.
+    // Attempts with these faults are fast, because no device must be opened again.
     let step = |fault| if matches!(fault, Fault::Refusal | Fault::OutOfMemory) { 1 } else { 41 };
     model.sweep(step, || model.embed(), |result| model.check(result)).print("embed");
 }
@@ -157,7 +157,8 @@ fn every_kind_of_call_may_fail() {
             let result = model.embed();
             assert_eq!(model.plan.disarm(), Some(call), "{fault:?}");
             let outcome = model.check(result);
-            // This proves that an injected refusal reaches the program. A refused wait is repeated on a new device.
+            // An injected refusal must reach the caller. Only a refused wait may still give rows, because it is
+            // repeated on a new device.
             let refused = fault == Fault::Refusal && call != C::Poll;
             assert!(!refused || outcome.is_err(), "{call:?} was not refused");
             tally.add(call, outcome);
@@ -202,8 +203,8 @@ fn every_call_of_a_load_may_fail() {
     }
 }
 
-/// A kernel that runs for longer than the time limit of a wait is a lost device. Another thread closes the device, and
-/// waits for the kernel.
+/// If a kernel runs for longer than the time limit of a wait, the device counts as lost. Another thread closes the
+/// device, and waits for the kernel.
 #[test]
 fn a_submit_that_does_not_end_is_a_lost_device() {
     if lacks_shaders() {

@@ -28,7 +28,7 @@ fn rows_under_the_limits_of_webgpu_are_bit_identical() {
         let texts = texts(name);
         let expected = block_on(own.embed(&texts)).unwrap();
         let embedder = limited(builder(name), LowLimits::WebGpu).unwrap();
-        // This proves that the limits reach the device.
+        // The device really has the lower limits.
         assert_eq!(embedder.adapter().max_binding_bytes, 128 << 20);
         assert_eq!(block_on(embedder.embed(&texts)).unwrap().values, expected.values, "{name}");
     }

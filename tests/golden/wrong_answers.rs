@@ -1,4 +1,5 @@
-//! Makes the driver return wrong rows, and checks which of them are noticed. A wrong row with the length 1 is not.
+//! Makes the driver return wrong rows, and checks which of them are noticed. A wrong row whose length is 1 is not
+//! noticed.
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ fn wrong_answers_are_noticed_unless_each_row_still_has_length_one() {
         (WrongAnswer::FlippedBit(0), false),
     ];
     for (wrong, noticed) in cases {
-        // The batch before has the same shape and other rows.
+        // The batch before the test has the same shape, but different rows.
         block_on(embedder.embed(&["on the roof", "a cat sat"])).unwrap();
         plan.answer_wrongly(Some(wrong));
         let result = block_on(embedder.embed(&texts));
@@ -38,7 +39,7 @@ fn wrong_answers_are_noticed_unless_each_row_still_has_length_one() {
         match result {
             Ok(rows) => {
                 assert!(!noticed, "{wrong:?} is not noticed");
-                // This proves that the wrong answer reaches the caller.
+                // The caller really gets the wrong answer.
                 assert_ne!(rows.values, expected.values, "{wrong:?}");
             }
             Err(error) => {

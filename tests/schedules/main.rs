@@ -1,11 +1,12 @@
 //! Runs the queue of the server, its budget and the loop of its worker under thousands of schedules of their threads.
 //!
-//! The source of the queue is compiled a second time here, with the locks of `shuttle` in place of those of the standard
-//! library. `shuttle` runs one thread at a time, and chooses at every lock which thread goes on. A deadlock, which is
-//! also how a lost wake-up shows, fails the run. `shuttle` then prints the schedule, which `shuttle::replay` repeats.
+//! The source of the queue is compiled a second time here, with the locks of `shuttle` in place of those of the
+//! standard library. `shuttle` runs one thread at a time, and chooses at every lock which thread goes on. A deadlock
+//! fails the run, and a lost wake-up causes a deadlock. `shuttle` then prints the schedule, so that `shuttle::replay`
+//! can run it again.
 //!
-//! `VECTILE_SCHEDULES` is the number of schedules in all (2000 by default). An argument selects the scenarios whose name
-//! contains it.
+//! `VECTILE_SCHEDULES` is the number of schedules of all scenarios together (2000 by default). An argument selects the
+//! scenarios whose name contains it.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(
     dead_code,
@@ -31,8 +32,8 @@ mod sync {
 
 use std::time::Instant;
 
-/// Number of preemptions for the scheduler that runs threads by priority. It finds faults that need few preemptions at
-/// the right places, which random schedules rarely hit.
+/// Number of preemptions for the scheduler that runs threads by priority. It finds faults that occur only if a few
+/// preemptions happen at certain places. Random schedules rarely have them there.
 const PREEMPTIONS: usize = 3;
 
 fn main() {

@@ -1,5 +1,5 @@
-//! The scenarios. In each, threads of clients, of the worker and of the server meet. A text is a number, and its row is
-//! twice that number.
+//! The scenarios. In each, the threads of clients, the worker and the server run together. A text is a number, and its
+//! row is twice that number.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub const ALL: [(&str, fn()); 6] = [
     ("metrics_are_read_at_any_time", metrics_are_read_at_any_time),
 ];
 
-/// The tokens of a batch. Requests of some scenarios need several batches.
+/// The maximum number of tokens in a batch. Requests of some scenarios need several batches.
 const BATCH: usize = 6;
 const BUDGET: usize = 12;
 
@@ -34,7 +34,7 @@ struct Server {
 }
 
 impl Server {
-    /// Starts a worker whose runs fail with the errors of `failing`, one after the other. The last runs succeed.
+    /// Starts a worker. Its first runs fail, each with the next error of `failing`. Later runs succeed.
     fn start(failing: Vec<Error>) -> Self {
         let queue = Arc::new(Numbers::new(BATCH));
         let progress = Arc::new(Progress::new());
@@ -126,7 +126,7 @@ fn a_closing_queue_answers_or_refuses() {
     };
     clients(&server, 2, |number, server| {
         for texts in [vec![1 + number, 5], vec![4]] {
-            // A request that comes after the queue was closed is refused: the channel of its answer is closed.
+            // A request that comes after the queue was closed is refused. The channel for its answer is then closed.
             if let Some(Ok(answer)) = server.submit(&texts).map(block_on) {
                 check(&texts, answer);
             }
@@ -194,7 +194,7 @@ fn a_budget_is_never_exceeded() {
                 for size in [1, 2 + number, usize::MAX] {
                     held.extend(budget.admit(1));
                     if let Some(charge) = held.last_mut() {
-                        // A refused change leaves the charge as it was.
+                        // If the budget refuses to change a charge, the charge stays as it was.
                         let _ = charge.adjust(size);
                     }
                     assert!(budget.used() <= 8, "{} of 8 tokens are used", budget.used());
@@ -225,7 +225,8 @@ fn metrics_are_read_at_any_time() {
     clients(&server, 2, |number, server| {
         let texts = [1 + number, 3];
         if let Some(pending) = server.submit(&texts) {
-            // A client may send its next request as soon as it has an answer, so its tokens are returned before.
+            // A client may send its next request as soon as it has an answer. So the tokens of its request must be
+            // returned to the budget before.
             check(&texts, block_on(pending).unwrap());
             // A request counts as at most a quarter of the budget, and there is one other client.
             assert!(server.budget.used() <= BUDGET / 4, "an answered request is still charged");

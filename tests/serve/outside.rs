@@ -1,5 +1,5 @@
-//! Tests `vectile serve` where the system gives it little: few open files, many idle clients, no rights, and no reader
-//! of its log.
+//! Tests `vectile serve` under difficult conditions: few open files, many idle clients, no right to write, and a log
+//! that nobody reads.
 #![cfg(target_os = "linux")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -66,7 +66,8 @@ fn a_server_with_few_open_files_refuses_clients_and_keeps_working() {
     std::thread::sleep(Duration::from_secs(1));
     let busy = program.processor_time().unwrap() - busy;
     assert!(busy < Duration::from_millis(300), "an idle server was busy for {busy:?} of a second");
-    // The first connections are open. Later ones were refused with an answer, or wait in the system's backlog.
+    // The server keeps the first connections open. It has refused later ones with an answer, or they wait in the
+    // backlog of the system.
     let first = ask(&idle[0], "GET /health/live", "");
     assert!(first.starts_with("HTTP/1.1 200"), "{first}");
     let refused = ask(&idle[40], "GET /health/live", "");
@@ -114,7 +115,8 @@ fn ten_thousand_idle_connections_cost_little_memory() {
         since.elapsed()
     );
     assert!(each < 32 << 10, "{each} bytes for each connection");
-    // One place is left, as soon as the server has noticed that the client of `embed` is gone. The next client is refused.
+    // When the server has noticed that the client of `embed` is gone, one more connection is possible. The client after
+    // that one is refused.
     let since = Instant::now();
     let last = loop {
         let last = TcpStream::connect(program.address()).unwrap();
@@ -135,7 +137,7 @@ fn ten_thousand_idle_connections_cost_little_memory() {
     assert_eq!(embed(program.address()), expected);
 }
 
-/// Returns name, size, mode and time of change of every file below a directory.
+/// Returns the name, size, mode and modification time of every file below a directory.
 fn listing(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -182,7 +184,7 @@ fn an_unprivileged_user_serves_from_a_read_only_directory() {
             command.env(kept, value);
         }
     }
-    // Only the superuser may become another user. Everybody else has no rights to the directory either.
+    // Only the superuser can run the program as another user. Any other user cannot write to the directory either.
     let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
     if is_root {
         command.uid(65534).gid(65534);

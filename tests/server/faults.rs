@@ -16,10 +16,11 @@ use super::support::{
     options, resident_memory, texts,
 };
 
-/// The number of losses if all tests run. `VECTILE_LOSSES` sets another number, such as 200.
+/// The default number of losses. `VECTILE_LOSSES` sets another number, such as 200.
 const LOSSES: usize = 5;
 
-/// The maximum memory in the second half of the losses, relative to the first half. It is judged from 50 losses on.
+/// The maximum mean memory in the second half of the losses, relative to the mean in the first half. It is checked only
+/// in runs of at least 50 losses.
 const MEMORY_GROWTH: f64 = 1.05;
 
 /// The time within which the server must be ready again after a loss.
@@ -29,7 +30,7 @@ fn row(answer: &Value) -> Vec<u32> {
     bits(&answer["data"][0]["embedding"])
 }
 
-/// Checks that a response has the right row, or is an error that says so. Returns the status.
+/// Checks that a response has the right row, or is a well-formed error. Returns the status.
 #[track_caller]
 fn check(answer: &Answer, expected: &[u32]) -> u16 {
     match answer.status {
@@ -112,7 +113,7 @@ fn a_server_survives_many_losses_under_load() {
             let before = right.load(Ordering::SeqCst);
             block_on(model.lose_device());
             let since = Instant::now();
-            // A row of the newly opened device must have arrived too, so that every loss hits a device in use.
+            // Waits until rows of the new device have arrived too, so that every loss hits a device in use.
             while right.load(Ordering::SeqCst) < before + 6
                 || server.get("/health/ready").status != 200
             {

@@ -11,10 +11,10 @@ const BODY: &str = r#"{"inputs":"a"}"#;
 /// [`BODY`] as a chunked body.
 const CHUNKS: &str = "e\r\n{\"inputs\":\"a\"}\r\n0\r\n\r\n";
 /// A request after which the server closes the connection. Tests send it after the request under test. If the server
-/// answers it, the server has found the end of the first request, and keeps the connection open.
+/// answers it, the server has found the end of the request under test, and has kept the connection open.
 const LAST: &str = "GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
-/// Sends text on a new connection, and returns the response's text until the server closes the connection.
+/// Sends text on a new connection, and returns all that the server sends before it closes the connection.
 fn ask(server: &Running, text: &str) -> String {
     let mut client = server.connect();
     client.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -25,7 +25,7 @@ fn ask(server: &Running, text: &str) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// Returns the statuses of the responses in a text. No body of these tests contains the protocol's name.
+/// Returns the statuses of the responses in a text. It finds them by `HTTP/1.`, which no body of these tests contains.
 fn statuses(said: &str) -> Vec<u16> {
     let responses = said.split("HTTP/1.").skip(1);
     responses.map(|response| response[2..5].parse().unwrap()).collect()
@@ -38,7 +38,7 @@ fn expect(server: &Running, text: &str, expected: &[u16]) {
     assert_eq!(statuses(&said), expected, "\n{start}\n{said}");
 }
 
-/// Returns a request to `/embed` with these further headers, followed by `body` and [`LAST`].
+/// Returns a request to `/embed` with these additional headers and `body`, followed by the request [`LAST`].
 fn embed(headers: &str, body: &str) -> String {
     format!("POST /embed HTTP/1.1\r\nhost: x\r\n{headers}\r\n{body}{LAST}")
 }
@@ -53,7 +53,8 @@ fn no_request_hides_in_another_request() {
     expect(server, &embed("content-length: 14\r\n", BODY), &[200, 200]);
     expect(server, &embed(chunked, CHUNKS), &[200, 200]);
     expect(server, &embed("Transfer-Encoding: Chunked\r\n", CHUNKS), &[200, 200]);
-    // The chunks decide, and the connection is closed, so that the text after the chunks is not taken for a request.
+    // The body ends with the chunks. The server then closes the connection, so it does not take the text after the
+    // chunks for a request.
     for length in ["14", "3", "0", "x"] {
         let both = format!("{chunked}content-length: {length}\r\n");
         expect(server, &embed(&both, CHUNKS), &[200]);
@@ -211,7 +212,8 @@ fn every_version_and_method_has_its_answer() {
     for line in ["GET /health/live", "GET /health/live HTTP/1.2", "GET /health/live HTTP/9.9"] {
         expect(server, &format!("{line}\r\nhost: x\r\n\r\n{LAST}"), &[400]);
     }
-    // Neither HTTP/2 nor TLS is spoken, and neither hangs.
+    // The server supports neither HTTP/2 nor TLS. It must close such connections, with the status 400 or without an
+    // answer.
     for other in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01\0\u{5}\r\n\r\n"] {
         let said = statuses(&ask(server, other));
         assert!(said.is_empty() || said == [400], "{said:?}");
@@ -353,7 +355,7 @@ fn slow_clients_delay_nobody_and_are_disconnected() {
         line.and_then(|line| line.split(' ').nth(1)?.parse::<u64>().ok()).unwrap()
     };
     assert!(connections() > 200, "the slow connections are already closed");
-    // One connection remains, which asks for the metrics.
+    // One connection remains: the one that asks for the metrics.
     while connections() > 1 {
         assert!(since.elapsed() < Duration::from_secs(15), "{} are open", connections());
         std::thread::sleep(Duration::from_millis(50));

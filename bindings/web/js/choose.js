@@ -4,13 +4,15 @@ import { fault } from "./errors.js";
 
 export const OPTIMIZE_FOR = ["single", "batch"];
 
-// Weights larger than this are not loaded on the CPU for a measurement, so the page's memory stays small.
+// The maximum size of the weights for a measurement. Larger weights are not loaded a second time for the CPU, so the
+// page's memory stays small.
 const MOST_BYTES = 128 << 20;
 
-// The maximum difference of a value between executors with `mixed`, for vectors of length one.
+// With `mixed`, the maximum difference between a value on one executor and on the other, for vectors of length one.
 const MOST_DIFFERENCE = 5e-7;
 
-// Texts of several lengths and scripts. They are the batch of a measurement, and both executors must agree on them.
+// Texts of several lengths and scripts. They are the batch of a measurement. With `mixed`, both executors must give nearly
+// the same vectors for them.
 const TEXTS = [
     "Where can I park near the station?",
     "a",
@@ -23,14 +25,15 @@ const TEXTS = [
 ];
 const SINGLE = TEXTS.slice(0, 1);
 
-// Rounds of a measurement, and the milliseconds after which it stops early.
+// The number of rounds of a measurement, and the milliseconds after which it starts no further round.
 const ROUNDS = 7;
 const LONGEST = 700;
 
 const lengthOf = (texts) => texts.reduce((all, text) => all + text.length, 0);
 const median = (times) => [...times].sort((a, b) => a - b)[Math.floor(times.length / 2)];
 
-// Runs texts on a model of any kind. Some models need the texts' role. A reranker scores each text with the first one.
+// Runs texts on a model of any kind. Some models need to know whether a text is a query or a document. A reranker scores
+// the pair of the first text and each text.
 function run(kind, model, texts) {
     if (kind === "Reranker") return model.predict(texts.map(() => TEXTS[0]), texts, "{}", undefined);
     const options = JSON.stringify({ as: texts.length === 1 ? "query" : "document" });
@@ -55,8 +58,8 @@ async function timed(kind, models, texts) {
     return Object.fromEntries(Object.entries(times).map(([name, all]) => [name, median(all)]));
 }
 
-// Measures both executors. A batch takes no less time than its first text alone. If this text alone is slower on one
-// executor than the batch is on the other, the batch is not run on the slower one, and its time is `null`.
+// Measures both executors. On the same executor, a batch takes at least as long as its first text alone. If one executor
+// takes longer for this text than the other takes for the batch, it does not run the batch, and its time is `null`.
 async function measure(kind, models) {
     const single = await timed(kind, models, SINGLE);
     const [quick, slow] = Object.keys(models).sort((a, b) => single[a] - single[b]);
@@ -71,8 +74,8 @@ export function faster({ webgpu, cpu }, counts) {
     return (webgpu[counts] ?? Infinity) < (cpu[counts] ?? Infinity) ? "webgpu" : "cpu";
 }
 
-// Returns a function that names the faster executor for a call with these texts. The time of a call is a line through
-// the measured times of one text and of a batch, by the number of characters.
+// Returns a function that names the faster executor for a call with these texts. It assumes that the
+// time of a call grows linearly with the number of characters, through the measured times of one text and of a batch.
 export function predictor(times) {
     const [few, many] = [lengthOf(SINGLE), lengthOf(TEXTS)];
     const predicted = ({ single, batch }, characters) => {
@@ -85,14 +88,15 @@ export function predictor(times) {
     };
 }
 
-// The rows of a result as lists of values. The values of a sparse vector follow each other by their indices.
+// Returns the rows of a result. A dense row is a list of values, and a sparse row is a map from index to value.
 function rowsOf(result) {
     const rows = ({ values, dimension }) => Array.from({ length: values.length / dimension }, (_, at) => values.subarray(at * dimension, (at + 1) * dimension));
     if (!Array.isArray(result.values)) return rows(result);
     return result.values.flatMap((one) => (one.indices ? [new Map(Array.from(one.indices, (index, at) => [index, one.values[at]]))] : rows({ values: one, dimension: result.dimension })));
 }
 
-// The largest difference between rows of two results, as a fraction of the row's length where that exceeds one.
+// Returns the largest difference between values of two results. The difference is divided by the row's length if the
+// length exceeds one.
 function differenceOf(one, other) {
     const [first, second] = [rowsOf(one), rowsOf(other)];
     if (first.length !== second.length) return Infinity;
@@ -103,7 +107,7 @@ function differenceOf(one, other) {
         let [apart, length] = [0, 0];
         for (const key of keys) {
             const difference = Math.abs(value(row, key) - value(second[at], key));
-            // A NaN counts, because no comparison with it is true.
+            // The comparison is negated so that a NaN counts as a difference: every comparison with NaN is false.
             if (!(difference <= apart)) apart = difference;
             length += value(row, key) ** 2;
         }
@@ -128,11 +132,11 @@ async function checkAgreement(kind, models) {
     return difference;
 }
 
-// Choices of this page or process, for models that no store holds.
+// The measurements of models that are not in a store. They last as long as the page or process.
 const choices = new Map();
 
-// Where the choices of one model are kept: beside the model in the store, or in memory. Models that are given as bytes
-// have no name, so their choices are not kept.
+// Returns where the measurements of one model are kept: beside the model in the store, or in memory. Models that are
+// given as bytes have no name, so their measurements are not kept.
 function keeperOf(opened) {
     if (opened.choices) return opened.choices;
     if (!opened.identity) return { read: async () => ({}), write: async () => {} };
@@ -144,7 +148,8 @@ function keeperOf(opened) {
 
 const bytesOf = (files) => files.filter(({ name }) => name.endsWith(".safetensors")).reduce((all, { size }) => all + size, 0);
 
-// The name of a choice. A choice holds for the same weights, adapter, version and options.
+// Returns the key under which a measurement is kept. It is used again for the same size of weights, adapter, version
+// and options.
 function keyOf({ kind, files, machine: { adapters, version }, options }) {
     const { name, vendor, device, driver_info, backend } = adapters.find((one) => one.backend === "BrowserWebGpu") ?? {};
     const cpu = adapters.find((one) => one.backend === "Native")?.driver_info;
@@ -164,7 +169,7 @@ function compared(times, counts) {
     return `${what} takes ${milliseconds(times[chosen][counts])} with ${NAMES[chosen]} and ${slower} with ${NAMES[other]}`;
 }
 
-// The sentence about a choice that `precision` has.
+// Returns the sentence about a choice, which `precision` contains.
 function sentence({ requested, executor, optimizeFor, milliseconds: times, difference, measured, reason }) {
     const start = `adapter \`${requested}\``;
     if (reason) return `${start} uses ${executor === "best" ? "the best adapter without a measurement" : NAMES[executor]}, because ${reason}`;
@@ -174,12 +179,14 @@ function sentence({ requested, executor, optimizeFor, milliseconds: times, diffe
     return `${start} uses WebGPU or the CPU for each call: ${compared(times, "single")}, ${compared(times, "batch")}${when}; ${bits}`;
 }
 
-// Errors of the GPU, after which `auto` and `mixed` use the CPU. Other errors are about the model or the options.
+// The codes of errors of the GPU. After such an error, `auto` and `mixed` use the CPU. Other errors are about the model
+// or the options, and are passed on.
 const GPU_FAILS = ["adapter", "device-fault", "device-lost", "out-of-memory", "too-large"];
 
 // Loads a model with `auto` or `mixed`. `auto` keeps the executor that was measured to be faster, and `mixed` keeps both.
 //
-// The result has the `model`, and with `mixed` also `both` models and `pick(texts)`, the executor's name for a call.
+// The result has the `model`. With `mixed` it also has `both` models, and `pick(texts)`, which returns the name of the
+// executor for a call.
 export async function choose({ kind, requested, optimizeFor, options, opened, loadOn, machine }) {
     const about = { requested, optimizeFor, milliseconds: null, difference: null, measured: null, reason: null };
     const of = (facts) => {

@@ -83,13 +83,13 @@ export class Engine {
         return JSON.parse(await wasm.adapters());
     }
 
-    // Loads a model. The last options say where it comes from, and `options` how it runs.
+    // Loads a model. The last argument says where it comes from, and `options` says how it runs.
     async load(kind, model, { adapter = "auto", optimizeFor = "batch", ...options }, { signal, onProgress, gpu, wasm: module, ...from }) {
         if (!KINDS.includes(kind)) throw fault("internal", `${kind} is no kind of model`);
         if (!OPTIMIZE_FOR.includes(optimizeFor)) throw fault("option", `optimizeFor: \`${optimizeFor}\` is unknown; use ${OPTIMIZE_FOR.join(" or ")}`);
         await this.#start({ gpu, wasm: module });
         const opened = await open(model, { ...from, signal, onProgress });
-        // Loads the model on one adapter, as load `part` of `parts`.
+        // Loads the model on one adapter. If the model is loaded `parts` times, progress counts this load as `part`.
         const loadOn = (adapter, part = 0, parts = 1) => {
             if (signal?.aborted) throw fault("aborted", "the load was stopped");
             const files = new wasm.Files(opened.label);

@@ -18,8 +18,9 @@ pub(super) struct Right<'a> {
     pub stride: usize,
 }
 
-/// Repeats a block for each of these numbers below a constant. In the package for browsers, the compiler optimizes for
-/// size and unrolls no loop. An array that a loop indexes would then be in memory instead of registers.
+/// Repeats a block for each of these numbers that is below a constant, in place of a loop. In the package for browsers,
+/// the compiler optimizes for size and unrolls no loops. It would keep an array that a loop indexes in memory instead
+/// of registers.
 macro_rules! unrolled {
     ($index:ident < $count:ident: $($number:literal)* => $block:block) => {
         $(

@@ -10,13 +10,13 @@ use crate::gpu::adapter::AdapterSummary;
 use crate::gpu::graph::Graph;
 use crate::kernels::KernelPlan;
 
-/// The result of all decisions that a load makes before it opens a device.
+/// The plan of a load: all that is decided before the device is opened.
 #[derive(Debug)]
 pub(crate) struct PlannedModel {
     /// The number of values in an output row.
     pub dimension: usize,
     pub memory: MemoryEstimate,
-    /// The graph of a text of one token.
+    /// The graph that computes a text of one token.
     pub graph: Graph,
 }
 

@@ -1,4 +1,5 @@
-//! Fits the number of connections to the system's limit on open files, because each connection is an open file.
+//! Limits the number of connections to what the system's limit on open files allows, because each connection is an open
+//! file.
 
 /// Number of files that the process may open besides the connections: the listener, model files, GPU devices, and
 /// connections that are being refused.

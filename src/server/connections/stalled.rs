@@ -1,4 +1,4 @@
-//! Ends connections whose client takes no part of its response for some time.
+//! Ends connections whose client reads nothing of its response for some time.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep};
 pub(super) struct Stalled<S> {
     stream: S,
     limit: Duration,
-    /// The end of the time limit, while a write waits for the client.
+    /// A timer that ends at the time limit. It is set while a write waits for the client.
     end: Option<Pin<Box<Sleep>>>,
 }
 
@@ -24,7 +24,7 @@ impl<S> Stalled<S> {
         Stalled { stream, limit, end: None }
     }
 
-    /// Passes the result of a write on. Returns an error instead if writes have waited for longer than the limit.
+    /// Returns the result of a write. Returns an error instead if writes have waited for longer than the limit.
     fn limited<T>(
         &mut self,
         context: &mut Context<'_>,

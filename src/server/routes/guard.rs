@@ -1,5 +1,5 @@
-//! Refuses requests that a proxy in front of the server may read in another way, and adds headers that protect browsers
-//! to every response.
+//! Refuses requests that a proxy in front of the server might understand differently from the server. Adds headers to
+//! every response that protect browsers.
 
 use axum::extract::Request;
 use axum::http::header::{
@@ -12,8 +12,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::ApiError;
 
-/// Headers of every response that does not set them itself. Browsers then neither guess another content type, nor show
-/// the response in a frame, nor run a script in it.
+/// Headers that are added to a response if its route has not set them. With them, browsers neither guess another
+/// content type, nor show the response in a frame, nor run a script in it.
 const PROTECTION: [(HeaderName, HeaderValue); 4] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
@@ -45,9 +45,9 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
     response
 }
 
-/// Checks the headers that say where a request ends and for whom it is. hyper has already refused a wrong
-/// `content-length`. If a request has both `content-length` and `transfer-encoding`, hyper ignores the former and closes
-/// the connection after the response, as RFC 9112 (section 6.1) requires.
+/// Checks the headers that say where a request ends and which host it is for. hyper has already refused a wrong
+/// `content-length`. If a request has both `content-length` and `transfer-encoding`, hyper ignores the former and
+/// closes the connection after the response, as RFC 9112 (section 6.1) requires.
 fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), ApiError> {
     let wrong = |message: String| {
         Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_request_head", message))

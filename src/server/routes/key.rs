@@ -21,7 +21,7 @@ pub(super) async fn check_key(State(app): State<App>, request: Request, next: Ne
     ApiError::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message).into_response()
 }
 
-/// Compares the given key with every valid key. The time does not depend on the position at which keys differ, and not
+/// Compares the given key with every valid key. The time depends neither on the position at which keys differ, nor
 /// on which key is equal.
 fn carries_key(headers: &HeaderMap, keys: &[ApiKey]) -> bool {
     let bearer = headers
