@@ -211,7 +211,7 @@ pub fn http(data: &[u8]) {
 }
 
 fn request(path: &str, method: &str, content_type: &str, body: Vec<u8>) -> Request<Body> {
-    let mut request = Request::builder().method(method).uri(path);
+    let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
     if !content_type.is_empty() {
         request = request.header("content-type", content_type);
     }

@@ -147,7 +147,11 @@ pub(super) fn attention(call: &Call<'_>, c: &mut [f32]) -> Result<(), Error> {
 
 /// Returns the tiles of a dispatch, each with at most [`QUERIES`] queries.
 fn tiles(call: &Call<'_>) -> Result<Vec<Tile>, Error> {
-    let size = if call.dispatch.kernel == &ATTENTION_LANE { 32 } else { 64 };
+    let size = match call.dispatch.kernel == &ATTENTION_LANE {
+        true => 32,
+        // `attention_tile` has fewer queries if many invocations share a query.
+        false => call.dispatch.variant.constant_or("QUERIES", 64) as usize,
+    };
     let count = call.dispatch.workgroups.x as usize;
     let mut tiles = Vec::with_capacity(count);
     for tile in call.words(3)?.chunks_exact(4).take(count) {

@@ -11,7 +11,7 @@ use fastrand::Rng;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::*;
+use super::super::*;
 
 const BATCH_TOKENS: usize = 2048;
 /// Tokens per second of the simulated GPU.

@@ -1,5 +1,7 @@
 //! Tests the queue and its thread. Here a text is a number, and its row is twice that number.
 
+mod simulation;
+
 use std::sync::Arc;
 
 use super::*;
