@@ -19,7 +19,7 @@ use super::flags::Flags;
 use super::vector::{is_finite, map};
 use super::workers::each;
 use crate::error::Error;
-use crate::kernels::attention::{ATTENTION_LANE, AttentionParams};
+use crate::kernels::attention::{AttentionParams, queries_of};
 
 use distances::Distances;
 use product::{Left, Right, multiply};
@@ -147,11 +147,7 @@ pub(super) fn attention(call: &Call<'_>, c: &mut [f32]) -> Result<(), Error> {
 
 /// Returns the tiles of a dispatch, each with at most [`QUERIES`] queries.
 fn tiles(call: &Call<'_>) -> Result<Vec<Tile>, Error> {
-    let size = match call.dispatch.kernel == &ATTENTION_LANE {
-        true => 32,
-        // `attention_tile` has fewer queries if many invocations share a query.
-        false => call.dispatch.variant.constant_or("QUERIES", 64) as usize,
-    };
+    let size = queries_of(call.dispatch) as usize;
     let count = call.dispatch.workgroups.x as usize;
     let mut tiles = Vec::with_capacity(count);
     for tile in call.words(3)?.chunks_exact(4).take(count) {

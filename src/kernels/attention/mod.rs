@@ -41,6 +41,8 @@ pub use crate::batch::TextSpan;
 pub use descriptors::{ATTENTION_COOP, ATTENTION_LANE, ATTENTION_TILE, AttentionParams};
 use distances::Distances;
 pub use distances::{DistanceBias, Relative, distance_bias, relative_rows};
+#[cfg(feature = "cpu")]
+pub(crate) use variants::queries_of;
 pub use variants::{Variant, WorkSplit};
 
 /// The largest head size, in values, that the kernels' registers and tiles can hold.

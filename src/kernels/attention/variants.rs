@@ -4,6 +4,8 @@
 use super::{ATTENTION_COOP, ATTENTION_LANE, ATTENTION_TILE};
 use crate::dtype::Storage;
 use crate::gpu::device::{CooperativeMatrices, MATRIX_MEMORY, MATRIX_PAD};
+#[cfg(feature = "cpu")]
+use crate::gpu::graph::Dispatch;
 use crate::gpu::kernel::Kernel;
 use crate::gpu::shader::ShaderVariant;
 use crate::kernels::KernelPlan;
@@ -41,6 +43,9 @@ pub struct WorkSplit {
 /// The number of queries that a workgroup computes on GPUs. In `attention_tile`, a workgroup computes half as many
 /// queries if more than four invocations share a query.
 const QUERIES: u32 = 64;
+
+/// The number of queries that a workgroup of `attention_lane` computes.
+const LANE_QUERIES: u32 = 32;
 
 /// The maximum number of cells (four values each) of a query that an invocation should hold in registers. It also holds
 /// the same number of cells of the weighted sum. With 16 cells, the compilers for Apple's M1 and for Adreno 660 spill
@@ -118,6 +123,16 @@ impl KernelPlan {
     }
 }
 
+/// Returns the number of queries that a workgroup of a dispatch of attention computes.
+#[cfg(feature = "cpu")]
+pub(crate) fn queries_of(dispatch: &Dispatch) -> u32 {
+    match dispatch.kernel == &ATTENTION_LANE {
+        true => LANE_QUERIES,
+        // Only variants of `attention_tile` set this constant.
+        false => dispatch.variant.constant_or("QUERIES", QUERIES),
+    }
+}
+
 impl Variant {
     pub(super) fn kernel(self) -> &'static Kernel {
         match self {
@@ -130,7 +145,7 @@ impl Variant {
     /// Returns the number of queries that a workgroup computes.
     pub(super) fn queries(self) -> u32 {
         match self {
-            Variant::Lane => 32,
+            Variant::Lane => LANE_QUERIES,
             Variant::Tile(tile) => tile.queries,
             Variant::Cooperative { .. } => QUERIES,
         }
