@@ -118,24 +118,17 @@ fn servers() -> &'static Servers {
             lossy: true,
             ..options.clone()
         };
-        let _context = runtime.enter();
-        let servers =
-            [options, lenient].map(|options| routes_without_device(options, models.clone()));
+        let servers = {
+            let _context = runtime.enter();
+            [options, lenient].map(|options| routes_without_device(options, models.clone()))
+        };
         let routes = routes();
         let fields = routes.iter().filter_map(|(_, body)| body.as_object());
         let mut names: Vec<&str> =
             fields.flat_map(|body| body.keys()).map(|name| &*name.clone().leak()).collect();
         names.sort_unstable();
         names.dedup();
-        Servers {
-            runtime: {
-                drop(_context);
-                runtime
-            },
-            routes,
-            names,
-            servers,
-        }
+        Servers { runtime, routes, names, servers }
     })
 }
 
