@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::failure::Failure;
+use super::leave::leave_at_once;
 use super::message;
 
 /// State shared between a command and the signal handler.
@@ -46,7 +47,7 @@ impl Interrupt {
                     };
                 }
                 message::error(format_args!("{failure}"));
-                std::process::exit(1);
+                leave_at_once(failure.exit_code());
             }
         });
         if let Err(problem) = watching {

@@ -16,6 +16,7 @@ pub mod fuzzing;
 mod input;
 mod inspect;
 mod interrupt;
+mod leave;
 mod message;
 mod model;
 mod npy;
@@ -36,7 +37,6 @@ mod vectors;
 mod verify;
 
 use std::io::IsTerminal;
-use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -58,8 +58,8 @@ const QUIET_LOG: &str = "error,hf_hub=off,wgpu=off";
 #[cfg(feature = "server")]
 const SERVER_LOG: &str = "warn,vectile=info,hf_hub=off,wgpu=off";
 
-/// Parses the arguments, runs the command and returns its exit code.
-pub fn run() -> ExitCode {
+/// Parses the arguments, runs the command and ends the process with the command's exit code.
+pub fn run() -> ! {
     environment::silence_display_libraries();
     let cli = Cli::try_parse().unwrap_or_else(|error| refuse_arguments(&error));
     let format = cli.log_format;
@@ -69,13 +69,15 @@ pub fn run() -> ExitCode {
         start_log(default_log(&cli.command), format)?;
         run_command(cli.command)
     };
-    match panics::catch(run) {
-        Ok(()) | Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
+    let code = match panics::catch(run) {
+        Ok(()) => 0,
+        Err(failure @ Failure::ClosedPipe) => failure.exit_code(),
         Err(failure) => {
             message::error(format_args!("{failure}"));
-            ExitCode::from(failure.exit_code())
+            failure.exit_code()
         }
-    }
+    };
+    leave::leave(code)
 }
 
 /// Prints clap's message and exits. The exit code is 0 if the message is the help, and 2 if it is an error.
@@ -86,7 +88,7 @@ fn refuse_arguments(error: &clap::Error) -> ! {
     if error.use_stderr() && is_json {
         message::set_format(LogFormat::Json);
         message::error(format_args!("{}", error.to_string().trim_end()));
-        std::process::exit(error.exit_code());
+        leave::leave(2);
     }
     error.exit()
 }

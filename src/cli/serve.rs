@@ -11,6 +11,7 @@ use vectile::{
 
 use super::args::{ModelArgs, ServeArgs};
 use super::failure::Failure;
+use super::leave::leave_at_once;
 use super::message::say;
 use super::{message, model};
 
@@ -77,7 +78,7 @@ fn stop_on_signals(stop: Stop) -> Result<(), Failure> {
 fn stop_or_end(stop: &Stop, second: bool) {
     if second {
         message::error(format_args!("a second signal ended the server immediately"));
-        std::process::exit(1);
+        leave_at_once(1);
     }
     stop.stop();
 }

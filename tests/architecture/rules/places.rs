@@ -129,6 +129,17 @@ fn driver_calls(tree: &Tree) -> Vec<Violation> {
     found
 }
 
+fn exits(tree: &Tree) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for file in tree.below("src", ".rs").filter(|file| file.path != "src/cli/leave.rs") {
+        let exit = |used: &&PathUse| used.segments.ends_with(&["process".into(), "exit".into()]);
+        for used in file.rust().paths.iter().filter(exit) {
+            found.push(format!("{}:{}: the exit belongs into src/cli/leave.rs", file.path, used.line));
+        }
+    }
+    found
+}
+
 fn f16_in_wgsl(tree: &Tree) -> Vec<Violation> {
     let allowed = places(tree, "`f16` in WGSL");
     let mut found = Vec::new();
@@ -243,6 +254,13 @@ fn only_one_file_calls_the_driver() {
     holds(driver_calls);
     let call = "fn f(buffer: &wgpu::Buffer) { buffer.unmap(); }";
     catches(driver_calls, |tree| tree.append("src/gpu/trace.rs", call), &["src/gpu/trace.rs"]);
+}
+
+#[test]
+fn only_one_file_ends_the_process() {
+    holds(exits);
+    let exit = "fn f() { std::process::exit(1); }";
+    catches(exits, |tree| tree.append("src/cli/embed/mod.rs", exit), &["src/cli/embed/mod.rs"]);
 }
 
 #[test]
