@@ -137,7 +137,7 @@ fn a_closed_pipe_ends_the_run_quietly() {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
-    assert!(first.starts_with("{\"index\":0,\"embedding\":["), "{first}");
     let output = child.wait_with_output().unwrap();
+    assert!(first.starts_with("{\"index\":0,\"embedding\":["), "{first}{output:?}");
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
 }
