@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -47,6 +48,13 @@ __attribute__((destructor)) static void end(void) {
         fprintf(out, "%ld %ld %s\n", calls, failed, first);
         fclose(out);
     }
+}
+
+// The program ends with `_exit`, which runs no destructor.
+void _exit(int code) {
+    end();
+    syscall(SYS_exit_group, code);
+    __builtin_unreachable();
 }
 
 static int is(const char *word) { return kind && strcmp(kind, word) == 0; }

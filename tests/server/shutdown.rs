@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::support::{Client, fixture, have_adapter, texts, vectile};
+use super::support::{Client, fixture, have_adapter, lacks, texts, vectile};
 
 /// The running program, with its lines on stderr.
 struct Program {
@@ -20,7 +20,11 @@ struct Program {
 
 impl Program {
     fn start(args: &[&str]) -> Self {
-        let mut command = vectile();
+        Program::start_as(vectile(), args)
+    }
+
+    /// Starts the program of a command, which may set environment variables.
+    fn start_as(mut command: Command, args: &[&str]) -> Self {
         command.args(["serve", "--port", "0", "--model"]).arg(fixture("bert_mean_norm"));
         command.args(args).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -105,12 +109,9 @@ fn accepted_requests_are_answered_after_a_signal() {
     assert!(answered["span"]["id"].is_string(), "{answered}");
 }
 
-#[test]
-fn a_second_signal_ends_at_once() {
-    if !have_adapter() {
-        return;
-    }
-    let program = Program::start(&[]);
+/// Sends requests for more texts than the server embeds in seconds. Returns the clients, because the server does not
+/// embed the texts of a client that has disconnected.
+fn send_requests(program: &Program) -> Vec<Client> {
     let body = json!({ "input": texts(2000) }).to_string();
     let mut waiting = Vec::new();
     for _ in 0..4 {
@@ -119,16 +120,66 @@ fn a_second_signal_ends_at_once() {
         waiting.push(client);
     }
     std::thread::sleep(Duration::from_millis(300));
-    // Two different signals are sent, because two equal ones may be merged before a busy process sees them.
+    waiting
+}
+
+/// Sends two different signals, because two equal ones may be merged before a busy process sees them.
+fn signal_twice(program: &Program) {
     program.signal("INT");
     std::thread::sleep(Duration::from_millis(100));
     program.signal("TERM");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    if !have_adapter() {
+        return;
+    }
+    let program = Program::start(&[]);
+    let _waiting = send_requests(&program);
+    signal_twice(&program);
     let since = Instant::now();
     let (code, log) = program.end();
     assert_eq!(code, Some(1), "{log:?}");
     // Finishing the accepted requests would take longer than this.
     assert!(since.elapsed() < Duration::from_secs(5));
     assert!(log.iter().any(|line| line.contains("second signal")), "{log:?}");
+}
+
+/// The exit handlers of a Vulkan driver free memory that threads still use while they compute.
+#[test]
+fn exit_handlers_do_not_run_while_threads_compute() {
+    if !have_adapter() {
+        return;
+    }
+    if !cfg!(target_os = "linux") {
+        return lacks("only Linux has LD_PRELOAD, which adds an exit handler to the program");
+    }
+    let library = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("slow_exit.so");
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server/slow_exit.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source);
+    let Ok(compiled) = compiler.output() else {
+        return lacks("there is no C compiler `cc`, so no exit handler can be slow");
+    };
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    let program = || {
+        let mut command = vectile();
+        command.env("LD_PRELOAD", &library);
+        command
+    };
+    let since = Instant::now();
+    let second_signal = Program::start_as(program(), &[]);
+    let _waiting = send_requests(&second_signal);
+    signal_twice(&second_signal);
+    let (code, log) = second_signal.end();
+    assert_eq!(code, Some(1), "{log:?}");
+    let drain = Program::start_as(program(), &["--drain", "0.1"]);
+    let _waiting = send_requests(&drain);
+    drain.signal("TERM");
+    let (code, log) = drain.end();
+    assert_eq!(code, Some(1), "{log:?}");
+    assert!(since.elapsed() < Duration::from_secs(30), "an exit handler ran");
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod shared;
 #[cfg(feature = "cli")]
 pub use shared::vectile;
 pub use shared::{
-    adapter, build, contents, fixture, have_adapter, lacks_shaders, model_files as files,
+    adapter, build, contents, fixture, have_adapter, lacks, lacks_shaders, model_files as files,
     must_have, resident_memory,
 };
 

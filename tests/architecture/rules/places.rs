@@ -134,7 +134,10 @@ fn exits(tree: &Tree) -> Vec<Violation> {
     for file in tree.below("src", ".rs").filter(|file| file.path != "src/cli/leave.rs") {
         let exit = |used: &&PathUse| used.segments.ends_with(&["process".into(), "exit".into()]);
         for used in file.rust().paths.iter().filter(exit) {
-            found.push(format!("{}:{}: the exit belongs into src/cli/leave.rs", file.path, used.line));
+            found.push(format!(
+                "{}:{}: the exit belongs into src/cli/leave.rs",
+                file.path, used.line
+            ));
         }
     }
     found
