@@ -18,12 +18,15 @@ VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # Files in the archive get the date of the commit, so that the same commit gives the same archive.
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 
-# check_links DIR: fails if DIR/README.md links to a file that DIR lacks.
-check_links() {
+# copy_documents DIR: copies the documents into DIR, and every file to which README.md links.
+copy_documents() {
     local link
+    cp ./*.md LICENSE-APACHE LICENSE-MIT "$1/"
+    cp -r docs "$1/docs"
     while read -r link; do
-        [ -e "$1/$link" ] || die "README.md links to $link, which the archive lacks."
-    done < <(grep -oE '\]\([^)#]+' "$1/README.md" | cut -c3- | grep -v ://)
+        mkdir -p "$1/$(dirname "$link")"
+        cp "$link" "$1/$link"
+    done < <(grep -oE '\]\([^)#]+' README.md | cut -c3- | grep -v ://)
 }
 
 # archive TARGET PROGRAM: packs PROGRAM with its documents, the licences of its dependencies and its software bill of materials. Writes the
@@ -32,9 +35,8 @@ archive() {
     local target=$1 program=$2 name=vectile-$VERSION-$1 at packed bytes
     at=$(mktemp -d)
     mkdir "$at/$name"
-    cp "$program" ./*.md LICENSE-APACHE LICENSE-MIT "$at/$name/"
-    cp -r docs "$at/$name/docs"
-    check_links "$at/$name"
+    cp "$program" "$at/$name/"
+    copy_documents "$at/$name"
     python3 scripts/licenses.py "$target" >"$at/$name/LICENSES-OF-DEPENDENCIES.txt"
     python3 scripts/sbom.py "$target" >"$at/$name/SBOM.cdx.json"
     find "$at/$name" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
