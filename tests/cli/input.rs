@@ -1,6 +1,7 @@
 //! Tests how inputs become texts, and which inputs are refused.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -136,4 +137,27 @@ fn exactly_one_input_is_required() {
         &["cannot be used with"],
     );
     refuse_arguments(with_model_on_cpu("search", ["a"]), &["--in"]);
+}
+
+/// A compressed file of 64 KiB may have a row that fills the memory.
+#[test]
+fn rows_longer_than_64_mib_are_refused() {
+    let long = "a".repeat((64 << 20) + 1);
+    for (name, start, words) in [
+        ("a.txt.gz", "one\n", "line 2 is longer than 64 MiB"),
+        ("a.jsonl.gz", "{\"text\":\"", "line 1 is longer than 64 MiB"),
+        (
+            "a.json.gz",
+            "[\n{\"text\":\"",
+            "line 2: the value that starts here is longer than 64 MiB",
+        ),
+        ("a.csv.gz", "text\none\n", "line 3: the row that starts here is longer than 64 MiB"),
+        ("a.tsv.gz", "text\none\n", "line 3: the row that starts here is longer than 64 MiB"),
+        ("a.csv.gz", "text\n\"", "line 2: the quote that opens here is not closed within 64 MiB"),
+    ] {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(start.as_bytes()).unwrap();
+        packed.write_all(long.as_bytes()).unwrap();
+        refused(name, packed.finish().unwrap(), &[name, words]);
+    }
 }

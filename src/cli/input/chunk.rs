@@ -10,6 +10,10 @@ use crate::cli::failure::Failure;
 /// A chunk is full once its rows have at least this many bytes.
 pub const CHUNK_BYTES: usize = 4 << 20;
 
+/// The maximum size of a row in bytes. A longer row is an error, because a compressed file of a few megabytes may have a
+/// single row that fills the memory.
+pub const MAX_ROW_BYTES: usize = 64 << 20;
+
 /// Consecutive rows of an input.
 #[derive(Debug, Default)]
 pub struct Chunk {

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::chunk::{CHUNK_BYTES, Chunk, ReadOptions, RowReader};
+use super::chunk::{CHUNK_BYTES, Chunk, MAX_ROW_BYTES, ReadOptions, RowReader};
 use super::encoding::skip_byte_order_mark;
 use super::file::{InputFile, TextBytes};
 use super::objects::ObjectFields;
@@ -149,6 +149,13 @@ impl JsonObjects {
             };
             if depth == 0 && !quoted && ends_before {
                 break;
+            }
+            if value.len() == MAX_ROW_BYTES {
+                self.line = first_line;
+                let mib = MAX_ROW_BYTES >> 20;
+                return Err(self.malformed(&format!(
+                    "the value that starts here is longer than {mib} MiB; give a file with one object for each text"
+                )));
             }
             self.advance(byte);
             let is_break = !quoted && (byte == b'\n' || byte == b'\r');

@@ -1,10 +1,10 @@
 //! Reads files of one text per line, and of one JSON object per line.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::chunk::{CHUNK_BYTES, Chunk, ReadOptions, RowReader};
+use super::chunk::{CHUNK_BYTES, Chunk, MAX_ROW_BYTES, ReadOptions, RowReader};
 use super::encoding::{skip_byte_order_mark, utf8};
 use super::file::{InputFile, TextBytes};
 use super::objects::ObjectFields;
@@ -43,7 +43,7 @@ impl Lines {
             skip_byte_order_mark(&mut self.reader, &self.file)?;
         }
         line.clear();
-        let read = self.reader.read_until(b'\n', line);
+        let read = self.reader.by_ref().take(MAX_ROW_BYTES as u64 + 1).read_until(b'\n', line);
         if read.map_err(|e| Failure::file(&self.file.path, "read", &e))? == 0 {
             return Ok(false);
         }
@@ -53,6 +53,15 @@ impl Lines {
             if line.ends_with(b"\r") {
                 line.pop();
             }
+        }
+        if line.len() > MAX_ROW_BYTES {
+            return Err(Failure::user(format!(
+                "{}: line {} is longer than {} MiB; give a file with one text on each line, or name its format with \
+                 --input-format",
+                self.file.name,
+                self.line,
+                MAX_ROW_BYTES >> 20
+            )));
         }
         if self.objects.is_some() && self.line == 1 && line.trim_ascii_start().starts_with(b"[") {
             return Err(Failure::user(format!(

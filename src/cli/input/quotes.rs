@@ -2,15 +2,14 @@
 //!
 //! Two mistakes make a parser merge rows or cut values without an error. One is a quote that is never closed. The other
 //! is a quotation mark inside a quoted value, escaped by a character that the parser does not expect. The watcher
-//! reports both as errors.
+//! reports both as errors, and also rows that are too long.
 
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The maximum length of a quoted value in bytes. A longer value is reported as a quote that is never closed.
-const MAXIMUM_QUOTED_BYTES: u64 = 64 << 20;
+use super::chunk::MAX_ROW_BYTES;
 
 /// The characters that separate and quote values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +61,9 @@ pub struct QuoteWatcher<R> {
     /// The current line of the file, from 1.
     line: u64,
     open_line: u64,
-    quoted_bytes: u64,
+    /// The line on which the current row starts, and the bytes of the row so far.
+    row_line: u64,
+    row_bytes: usize,
     /// Is true if the last quoted value ended with a backslash.
     ends_with_backslash: bool,
     last_byte: u8,
@@ -94,7 +95,8 @@ impl<R> QuoteWatcher<R> {
             place: ValuePlace::Start,
             line,
             open_line: 0,
-            quoted_bytes: 0,
+            row_line: line,
+            row_bytes: 0,
             ends_with_backslash: false,
             last_byte: 0,
         }
@@ -105,17 +107,43 @@ impl<R> QuoteWatcher<R> {
     }
 
     fn scan(&mut self, bytes: &[u8]) -> Result<(), String> {
-        if self.separators.quote.is_none() {
-            return Ok(());
-        }
         for byte in bytes {
-            self.place = self.next_place(*byte)?;
+            if self.separators.quote.is_some() {
+                self.place = self.next_place(*byte)?;
+            }
             self.line += u64::from(*byte == b'\n');
             self.last_byte = *byte;
+            if matches!(byte, b'\n' | b'\r') && !self.is_quoted() {
+                (self.row_line, self.row_bytes) = (self.line, 0);
+                continue;
+            }
+            self.row_bytes += 1;
+            if self.row_bytes > MAX_ROW_BYTES {
+                return Err(self.row_is_too_long());
+            }
         }
-        let is_open = matches!(self.place, ValuePlace::Quoted | ValuePlace::QuotedEscape);
-        self.state.open_line.store(if is_open { self.open_line } else { 0 }, Ordering::Relaxed);
+        let open_line = if self.is_quoted() { self.open_line } else { 0 };
+        self.state.open_line.store(open_line, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Returns true if the last byte is inside quotes.
+    fn is_quoted(&self) -> bool {
+        matches!(self.place, ValuePlace::Quoted | ValuePlace::QuotedEscape)
+    }
+
+    fn row_is_too_long(&self) -> String {
+        let mib = MAX_ROW_BYTES >> 20;
+        if self.is_quoted() {
+            let line = self.open_line;
+            return format!(
+                "line {line}: the quote that opens here is not closed within {mib} MiB; {ADVICE}"
+            );
+        }
+        format!(
+            "line {}: the row that starts here is longer than {mib} MiB; give a file with one text on each row",
+            self.row_line
+        )
     }
 
     fn next_place(&mut self, byte: u8) -> Result<ValuePlace, String> {
@@ -126,7 +154,7 @@ impl<R> QuoteWatcher<R> {
         let ends_value = byte == delimiter || byte == b'\n' || byte == b'\r';
         Ok(match self.place {
             Start if is_quote => {
-                (self.open_line, self.quoted_bytes) = (self.line, 0);
+                self.open_line = self.line;
                 Quoted
             }
             UnquotedEscape if ends_value || is_quote || is_escape => {
@@ -141,17 +169,7 @@ impl<R> QuoteWatcher<R> {
                 self.ends_with_backslash = self.last_byte == b'\\' && escape.is_none();
                 Closed
             }
-            Quoted => {
-                self.quoted_bytes += 1;
-                if self.quoted_bytes > MAXIMUM_QUOTED_BYTES {
-                    let (line, mib) = (self.open_line, MAXIMUM_QUOTED_BYTES >> 20);
-                    return Err(format!(
-                        "line {line}: the quote that opens here is not closed within {mib} MiB; {ADVICE}"
-                    ));
-                }
-                Quoted
-            }
-            QuotedEscape => Quoted,
+            Quoted | QuotedEscape => Quoted,
             Closed if is_quote => Quoted,
             Closed | ClosedSpace if ends_value => {
                 if self.ends_with_backslash {
