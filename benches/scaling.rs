@@ -13,7 +13,7 @@ mod support;
 use std::path::Path;
 use std::time::Instant;
 
-use support::{build, fixture, read_json, resident_memory, test_model};
+use support::{build, fixture, on_cpu, read_json, resident_memory, test_model};
 use vectile::stream::{Job, WindowRows, stream};
 use vectile::{EmbedOptions, Embedder, Error, ModelFiles, block_on};
 
@@ -43,6 +43,7 @@ fn main() {
     lengths(&embedder, &size);
     mixed(&embedder, &size);
     drop(embedder);
+    threads(&model, &size);
     if let Some(embedder) = load(&tiny) {
         numbers(&embedder, &size);
     }
@@ -54,6 +55,11 @@ fn name(model: &Path) -> String {
 
 /// Loads the model, with the length limit raised to the model's number of positions.
 fn load(model: &Path) -> Option<Embedder> {
+    load_with(model, None)
+}
+
+/// Loads the model like [`load`], with a number of threads for the CPU or the default number.
+fn load_with(model: &Path, threads: Option<usize>) -> Option<Embedder> {
     let directory = tempfile::tempdir().unwrap();
     copy(model, directory.path());
     let file = directory.path().join("sentence_bert_config.json");
@@ -62,7 +68,11 @@ fn load(model: &Path) -> Option<Embedder> {
     let limit = serde_json::json!({ "max_seq_length": most, "do_lower_case": false });
     std::fs::write(file, limit.to_string()).unwrap();
     let files = ModelFiles::from_directory(directory.path()).unwrap();
-    build(Embedder::builder(files))
+    let builder = Embedder::builder(files);
+    build(match threads {
+        Some(threads) => builder.threads(threads),
+        None => builder,
+    })
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -92,10 +102,16 @@ fn rate(embedder: &Embedder, texts: &[String]) -> f64 {
 
 /// Returns the rates of each set of texts. Each round measures every set once.
 fn rounds(embedder: &Embedder, size: &Size, sets: &[Vec<String>]) -> Vec<Vec<f64>> {
-    let mut rates = vec![Vec::new(); sets.len()];
+    let runs: Vec<(&Embedder, &[String])> = sets.iter().map(|set| (embedder, &**set)).collect();
+    rounds_of(&runs, size)
+}
+
+/// Returns the rates of each pair of a model and its texts. Each round measures every pair once.
+fn rounds_of(runs: &[(&Embedder, &[String])], size: &Size) -> Vec<Vec<f64>> {
+    let mut rates = vec![Vec::new(); runs.len()];
     // The first round is a warm-up.
     for round in 0..=size.rounds {
-        for (rates, set) in rates.iter_mut().zip(sets) {
+        for (rates, (embedder, set)) in rates.iter_mut().zip(runs) {
             let rate = rate(embedder, set);
             if round > 0 {
                 rates.push(rate);
@@ -158,6 +174,26 @@ fn mixed(embedder: &Embedder, size: &Size) {
         various.len()
     );
     println!("  {:10.0} tokens/s   {}", median(rates[0].clone()), ratio(&rates[0], &rates[1]));
+}
+
+/// Compares one thread with several on passages. Only models on the CPU have threads of their own.
+fn threads(model: &Path, size: &Size) {
+    if !on_cpu() {
+        return;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let counts: Vec<usize> = [1, 2, 4, 8, 16].into_iter().filter(|n| *n <= cores).collect();
+    let models: Vec<Embedder> =
+        counts.iter().map(|threads| load_with(model, Some(*threads)).unwrap()).collect();
+    let passages = vec![text(200); (size.tokens / 200).max(1)];
+    let runs: Vec<(&Embedder, &[String])> =
+        models.iter().map(|model| (model, &*passages)).collect();
+    let rates = rounds_of(&runs, size);
+    println!("\ntexts of 200 tokens: tokens per second, relative to one thread");
+    for (threads, rate) in counts.iter().zip(&rates) {
+        let beside = ratio(rate, &rates[0]);
+        println!("  {threads:4} threads {:10.0}   {beside}", median(rate.clone()));
+    }
 }
 
 /// Streams growing numbers of texts, and prints the rate and the memory of each run.
