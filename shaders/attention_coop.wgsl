@@ -25,9 +25,9 @@
 // zero to keys that a query does not see. The kernel holds scores and references as multiples of ln 2, so that `exp2`
 // needs no further product.
 //
-// Products of two f16 are exact in f32. Sums are f32. Within a matrix, the hardware chooses their order, so the result
-// is not bit-identical to that of attention_tile. Steps are counted from the text's first token, so a text's result
-// does not depend on the other texts of the batch.
+// Products of two f16 are exact in f32. Sums are f32. Within a matrix, the hardware chooses the order of additions, so
+// the result is not bit-identical to that of attention_tile. Steps are counted from the text's first token, so a text's
+// result does not depend on the other texts of the batch.
 #import storage as act
 #import report_plain
 #import store
@@ -59,8 +59,8 @@ const PART_CELLS: u32 = HEAD4 / ACROSS;
 const DOWN: u32 = PART_ROWS / SIDE;
 const ALONG: u32 = STEPS / ACROSS;
 const SUMS: u32 = DOWN * ALONG;
-// BAND is the number of neighbouring matrices of sums that each part moves through workgroup memory at once. It is the
-// number that fits a row of scores if this number divides ALONG, else 1.
+// BAND is the number of neighbouring matrices of sums that each part moves through workgroup memory at once. A row of
+// scores has room for FITS matrices. BAND is FITS if FITS divides ALONG, and 1 otherwise.
 const FITS: u32 = min(ALONG, KEY_BLOCKS);
 const BAND: u32 = 1u + (FITS - 1u) * (1u - min(ALONG % FITS, 1u));
 const BANDS: u32 = ALONG / BAND;

@@ -2,17 +2,17 @@
 //
 // shared/attention.wgsl describes q, k, v, tiles, bias, relative and c.
 //
-// A workgroup computes QUERIES queries of one text and one head, and its y index selects the head. SPLIT invocations share a
-// query. Each of these invocations holds, in registers, CELLS cells of the query and CELLS cells of the query's sum; a
-// cell is one `vec4`. Each invocation computes a part of every score. The SPLIT invocations add these parts in the same
-// order, through workgroup memory, so that their scores are bit-identical. The workgroup copies KEYS keys and their
-// values into workgroup memory at a time. Invocations process these keys in groups of GROUP.
+// A workgroup computes QUERIES queries of one text and one head, and its y index selects the head. SPLIT invocations
+// share a query. Each of these invocations holds, in registers, CELLS cells of the query and CELLS cells of the query's
+// sum; a cell is one `vec4`. Each invocation computes a part of every score. The SPLIT invocations add these parts in
+// the same order, through workgroup memory, so that their scores are bit-identical. The workgroup copies KEYS keys and
+// their values into workgroup memory at a time. Invocations process these keys in groups of GROUP.
 //
 // The softmax is online (Milakov and Gimelshein 2018): the kernel keeps, in f32, each query's largest score, the total
-// of its weights, and the weighted sum of the values. The total and the sum are rescaled once for each group. The
-// kernel skips groups of keys to which no query of the workgroup attends. In the other groups, `select` gives the
-// weight zero to keys to which a query does not attend. Groups of keys are counted from the text's first token, so a
-// text's result does not depend on the other texts of the batch.
+// of its weights, and the weighted sum of the values. The total and the weighted sum are rescaled once for each group
+// of keys. The kernel skips groups of keys to which no query of the workgroup attends. In the other groups, `select`
+// gives the weight zero to keys to which a query does not attend. Groups of keys are counted from the text's first
+// token, so a text's result does not depend on the other texts of the batch.
 #import storage as act
 #import report
 #import store

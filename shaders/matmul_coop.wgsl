@@ -5,8 +5,9 @@
 // A workgroup computes a tile of y in four parts, two by two. Each part has PART_ROWS × PART_COLUMNS sums, which a
 // subgroup holds in matrices of SIDE × SIDE. The workgroup copies slices of x and w into workgroup memory, SLICE deep
 // along the inner axis. Both slices are contiguous along the inner axis, so that a lane loads its values of a matrix
-// with few wide loads. Rows of w lie along the columns, so each invocation transposes blocks of 4 × 4 values of w in
-// registers. Finished sums pass through workgroup memory, since only the driver knows which invocation holds which sum.
+// with few wide loads. In the buffer of w, the values of a row are contiguous, but the slice needs contiguous columns.
+// Each invocation therefore transposes blocks of 4 × 4 values in registers. Finished sums pass through workgroup
+// memory, since only the driver knows which invocation holds which sum.
 //
 // Loads of matrices are not bounds-checked. Beyond the inner axis, the slice of w contains zeros, and the slice of x
 // repeats the last cell of each row. Beyond the last row of x or the last column of w, the slices repeat this row or

@@ -2,10 +2,10 @@
 //
 // shared/linear.wgsl describes the bindings, the parameters and the epilogue.
 //
-// An invocation computes ROWS rows × CELLS cells of y in registers. A cell is one `vec4`, and CELLS is 1 or 2. A single
-// invocation reads each weight, once for all ROWS rows. Neighbouring invocations read neighbouring weights, so the
-// driver can combine their loads. All invocations of a workgroup read the same cells of x, which stay in caches. The
-// kernel uses no workgroup memory and no barrier, since few rows would leave most of a tile empty.
+// An invocation computes ROWS rows × CELLS cells of y in registers. A cell is one `vec4`, and CELLS is 1 or 2. Each
+// weight is read by only one invocation, once for all ROWS rows. Neighbouring invocations read neighbouring weights, so
+// the driver can combine their loads. All invocations of a workgroup read the same cells of x, which stay in caches.
+// The kernel uses no workgroup memory and no barrier, since few rows would leave most of a tile empty.
 //
 // Products and sums are f32, in order along the inner axis, as in matmul_tile. The two kernels are therefore
 // bit-identical, and the host may choose between them by the number of rows. The inner axis is not split among
@@ -45,8 +45,8 @@ fn matmul_few(
         starts[r] = source_of(min(row + r, params.rows - 1u)) * params.inner4;
     }
 
-    // Registers hold the weights of a step and not its rows of x, because the weights take fewer registers. With 16 rows
-    // of x in registers, the compiler for Apple's M1 spills some of them to memory.
+    // Registers hold the weights of a step and not its rows of x, because the weights take fewer registers. With 16
+    // rows of x in registers, the compiler for Apple's M1 spills some of them to memory.
     var weights: array<vec4<f32>, 4u * CELLS>;
     var sums: array<vec4<f32>, SUMS>;
     for (var k = 0u; k < params.inner4; k++) {

@@ -7,8 +7,8 @@ use clap::Args;
 pub struct Dialect {
     /// Set the character that separates CSV or TSV values. `tab` means a tab.
     ///
-    /// By default TSV uses a tab. In CSV, a first line like `sep=;` sets the character. Without such a line, CSV uses a
-    /// comma. If the header has no comma but a `;`, `|` or tab, CSV uses that character.
+    /// By default TSV uses a tab. CSV uses the character that a first line like `sep=;` names. Without such a line, CSV
+    /// uses a comma, or a `;`, `|` or tab if the header has this character and no comma.
     #[arg(long, value_name = "CHAR", value_parser = parse_char)]
     pub delimiter: Option<u8>,
     /// Set the quotation mark of CSV or TSV values. `none` disables quotation marks.

@@ -73,8 +73,8 @@ pub enum Command {
     ///
     /// Each precision is compared with f32 on the same texts before it is timed. If the adapter cannot run a precision
     /// as requested, the report says so and gives no times for this precision. Rounds of different precisions
-    /// alternate. Each ratio of two speeds is shown with its minimum and maximum. These come from all pairs of a round
-    /// of one precision and a round of the other.
+    /// alternate. Each ratio of two speeds is shown with its minimum and maximum. For these, each round of one
+    /// precision is compared with every round of the other.
     Bench(BenchArgs),
     /// Time the matmul variants at a model's weight shapes and cache the fastest for later loads.
     ///

@@ -30,7 +30,7 @@ pub struct ModelArgs {
     pub batch_tokens: Option<NonZeroUsize>,
     /// Find the fastest matmul variants for the model on this GPU before loading, unless this was done before.
     ///
-    /// The search takes some seconds. `vectile tune MODEL` does the same without running the model.
+    /// The search takes some seconds. `vectile tune MODEL` makes only this search and embeds no texts.
     #[arg(long)]
     pub tune: bool,
     /// Print nothing on stderr except errors.
