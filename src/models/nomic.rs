@@ -196,7 +196,7 @@ fn experts(config: &JsonFile, gated: bool) -> Result<Option<Experts>, Error> {
     if config.usize("ffn_div")?.is_some_and(|parts| parts != 1) {
         return Err(config.unsupported(
             "ffn_div",
-            "only 1 is supported, so that each expert has `n_inner` values",
+            "only 1 is supported: the hidden layer of each expert must have `n_inner` values",
         ));
     }
     Experts::read(config, every).map(Some)

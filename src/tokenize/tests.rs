@@ -6,7 +6,8 @@ use super::*;
 use crate::config::ModelConfig;
 use crate::files::ModelFiles;
 
-/// Returns a BERT tokenizer of a few words. Its truncation and padding come from training.
+/// Returns a BERT tokenizer of a few words. Its settings of truncation and padding are those that a training script
+/// would leave in the file.
 fn bert() -> Value {
     let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "query", ":", "##a", "é"];
     let vocab: serde_json::Map<_, _> =
