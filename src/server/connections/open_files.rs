@@ -3,6 +3,7 @@
 
 /// Number of files that the process may open besides the connections: the listener, model files, GPU devices, and
 /// connections that are being refused.
+#[cfg(unix)]
 const OTHERS: usize = 256;
 
 /// Returns the number of connections that the process can have open: `wanted`, or fewer if the system allows fewer
