@@ -186,7 +186,7 @@ async fn check_kernels(
     let checks = selftest::check_all(&mut executor, |check, total| {
         done += 1;
         progress(&format!(
-            "running known-answer test {done} of {total}, of the kernel {}",
+            "{done} of {total} known-answer tests are done; the last one tested the kernel {}",
             check.kernel
         ));
     });
