@@ -34,6 +34,8 @@ impl KernelPlan {
             return Variant::Lane(LANE_ROWS[usize::from(many)]);
         }
         let tuned = self.tuned.as_deref();
+        // On RDNA3 a cooperative matrix replaces 64 FMAs of a subgroup and issues 5.9 instructions, where a tile issues
+        // 88 for the same products.
         if let Some(cooperative) = self.cooperative
             && work.storages == (Storage::F16, Storage::F16)
             && tuned.and_then(|tuned| tuned.matrices(work)) != Some(false)
@@ -47,6 +49,8 @@ impl KernelPlan {
         if let Some(variant) = tuned.and_then(|tuned| tuned.variant(work, &candidates)) {
             return variant;
         }
+        // With 16 rows, half of a tile's sums would be unused, so the smallest tile issues 3.8 instructions or more for
+        // each useful FMA. `matmul_few` issues 1.3 to 3.7.
         if let Some(rows) = FEW_ROWS.iter().find(|rows| work.rows <= **rows as usize)
             && !work.experts
         {
@@ -70,7 +74,10 @@ impl KernelPlan {
         if let Some(variant) = self.tuned.as_deref().and_then(|t| t.variant(work, &variants)) {
             return variant;
         }
-        // GPUs with cooperative matrices of 8 × 8 values have too few registers for a larger tile.
+        // For each matrix instruction, 128 × 128 issues 4.4 to 9.2 instructions, 128 × 64 issues 7.2 to 13.5, and
+        // 64 × 64 issues 7.5 to 20.9 (`docs/gpus.md`). No size spills, and on AMD all sizes have 8 resident subgroups.
+        // No driver with cooperative matrices of 8 × 8 values was counted. There, the four matrices that a subgroup
+        // needs in place of one take more registers, so only the smallest tile runs.
         let suits = |tile: &&CooperativeTile| {
             tile.matrices.side == 16
                 && variants.contains(&Variant::Cooperative(**tile))
