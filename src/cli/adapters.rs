@@ -47,9 +47,12 @@ fn examine(adapter: AdapterSummary) -> AdapterReport {
     let choice = AdapterChoice::Index(adapter.index);
     match block_on(vectile::check_shader_f16(&choice, model::cache_dir().as_deref())) {
         Ok(verdict) => AdapterReport {
-            adapter,
             shader_f16_verdict: serde_json::to_value(verdict).unwrap_or_default(),
             verdict: match verdict {
+                ShaderF16::Absent if adapter.lacks_dxc() => {
+                    "no, because wgpu did not find Microsoft's shader compiler for DX12; put \
+                     dxcompiler.dll beside the program"
+                }
                 ShaderF16::Passed => "yes, self-test passed",
                 ShaderF16::Absent => "no",
                 ShaderF16::NoShaders => "no, because the CPU runs no shaders",
@@ -59,6 +62,7 @@ fn examine(adapter: AdapterSummary) -> AdapterReport {
                 }
             }
             .to_owned(),
+            adapter,
         },
         Err(error) => AdapterReport {
             adapter,

@@ -215,6 +215,12 @@ impl AdapterSummary {
         self.device_type == "Cpu"
     }
 
+    /// Is true for a DX12 adapter for which wgpu did not find Microsoft's compiler `dxcompiler.dll`. wgpu does not
+    /// report its compiler. Every adapter with that compiler has subgroups, and no adapter with the older FXC has.
+    pub fn lacks_dxc(&self) -> bool {
+        self.backend == "Dx12" && self.subgroup_sizes.is_none() && !self.shader_f16
+    }
+
     /// Is true for the CPU without a driver.
     pub fn is_cpu(&self) -> bool {
         self.backend == NATIVE
@@ -282,6 +288,9 @@ fn instance(backends: wgpu::Backends, noop: Option<wgpu::NoopBackendOptions>) ->
     // No instance flags are set, not even in debug builds, since wgpu's debug flag makes shaders slower on DX12.
     descriptor.flags = wgpu::InstanceFlags::empty();
     descriptor.memory_budget_thresholds.for_resource_creation = Some(95);
+    // On DX12, wgpu loads `dxcompiler.dll` if Windows finds it, and otherwise uses FXC, which has neither f16 nor
+    // subgroups. DXC cannot be linked statically, because its crate downloads a binary library when it is built.
+    descriptor.backend_options.dx12.shader_compiler = wgpu::Dx12Compiler::Auto;
     descriptor.backends = backends;
     if let Some(noop) = noop {
         descriptor.backend_options.noop = noop;
@@ -290,7 +299,8 @@ fn instance(backends: wgpu::Backends, noop: Option<wgpu::NoopBackendOptions>) ->
 }
 
 /// Returns the rank of an adapter in the list; the adapter with the lowest rank comes first. The order is: discrete,
-/// integrated, virtual, other, software. Within a class, native APIs come before GL.
+/// integrated, virtual, other, software. Within a class, Vulkan comes before DX12, because only Vulkan has cooperative
+/// matrices, and DX12 has f16 only with `dxcompiler.dll`. GL comes last.
 fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     let device = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => 0,
@@ -400,5 +410,41 @@ pub(super) fn noop_options(noop: &NoopAdapter) -> wgpu::NoopBackendOptions {
         subgroup_min_size: noop.subgroup_size,
         subgroup_max_size: noop.subgroup_size,
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vulkan_comes_before_dx12_for_the_same_gpu() {
+        use wgpu::{Backend, DeviceType};
+        let mut listed = [
+            (DeviceType::DiscreteGpu, Backend::Dx12),
+            (DeviceType::IntegratedGpu, Backend::Dx12),
+            (DeviceType::Cpu, Backend::Vulkan),
+            (DeviceType::IntegratedGpu, Backend::Vulkan),
+            (DeviceType::DiscreteGpu, Backend::Gl),
+            (DeviceType::DiscreteGpu, Backend::Vulkan),
+        ];
+        listed.sort_by_key(|(kind, backend)| rank(&wgpu::AdapterInfo::new(*kind, *backend)));
+        let expected = [
+            (DeviceType::DiscreteGpu, Backend::Vulkan),
+            (DeviceType::DiscreteGpu, Backend::Dx12),
+            (DeviceType::DiscreteGpu, Backend::Gl),
+            (DeviceType::IntegratedGpu, Backend::Vulkan),
+            (DeviceType::IntegratedGpu, Backend::Dx12),
+            (DeviceType::Cpu, Backend::Vulkan),
+        ];
+        assert_eq!(listed, expected);
+    }
+
+    #[test]
+    fn only_dx12_without_subgroups_lacks_dxc() {
+        let fxc = AdapterSummary { backend: "Dx12".to_owned(), ..AdapterSummary::webgpu() };
+        assert!(fxc.lacks_dxc());
+        assert!(!AdapterSummary { subgroup_sizes: Some((32, 32)), ..fxc.clone() }.lacks_dxc());
+        assert!(!AdapterSummary { backend: "Vulkan".to_owned(), ..fxc }.lacks_dxc());
     }
 }
