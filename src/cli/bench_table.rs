@@ -40,6 +40,13 @@ fn adapter_tables(report: &Report, adapter: &AdapterReport) -> String {
         "\nTokens per second, and how many times as fast as f32 (in brackets, the lowest and highest ratio of two rounds)"
     );
     out.push_str(&cells(adapter));
+    let mut timed = adapter.precisions.iter().flat_map(|precision| &precision.cells);
+    if timed.any(|cell| cell.predicted_tokens_per_s.is_some()) {
+        let _ = writeln!(
+            out,
+            "\"of N\": the predicted maximum on this GPU, which is not a measurement (docs/roofline.md)"
+        );
+    }
     let _ = writeln!(
         out,
         "\nTime to the first vector, and time of each step that the host takes in a run, in ms"
@@ -137,9 +144,11 @@ fn cells(adapter: &AdapterReport) -> String {
         let mut row = vec![cell.batch_tokens.to_string(), texts];
         for precision in &adapter.precisions {
             row.push(precision.cells.get(at).map_or_else(String::new, |cell| {
+                let predicted = cell.predicted_tokens_per_s;
+                let most = predicted.map_or_else(String::new, |most| format!(" of {most:.0}"));
                 match precision.name == first.name {
-                    true => format!("{:.0}", cell.tokens_per_s),
-                    false => format!("{:.0}  {}", cell.tokens_per_s, ratio(cell.speedup)),
+                    true => format!("{:.0}{most}", cell.tokens_per_s),
+                    false => format!("{:.0}{most}  {}", cell.tokens_per_s, ratio(cell.speedup)),
                 }
             }));
         }

@@ -122,6 +122,21 @@ impl KernelPlan {
             forced: None,
         }
     }
+
+    /// Returns the plan of a GPU that is not there, as Vulkan would report it. Lanes share results through workgroup
+    /// memory.
+    #[cfg(test)]
+    pub(crate) fn of_known(adapter: &AdapterSummary) -> Self {
+        let subgroup = adapter.subgroup_sizes.map_or(0, |(_, largest)| largest);
+        let matrices =
+            adapter.cooperative_matrix.map(|side| CooperativeMatrices::of(side, 4 * subgroup));
+        KernelPlan {
+            max_flops: 20_000_000_000,
+            cooperative: matrices.map(CooperativeTile::smallest),
+            largest_tile: largest_tile(adapter),
+            ..KernelPlan::of_gpu()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -213,6 +213,10 @@ pub struct Cell {
     pub tokens_per_s: f64,
     /// The speed relative to the first precision; 2 means twice as fast.
     pub speedup: Ratio,
+    /// The predicted maximum number of tokens per second (`docs/roofline.md`); `None` if the adapter is unknown or if
+    /// the user's texts were run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_tokens_per_s: Option<f64>,
 }
 
 /// The median, minimum and maximum of a quantity over several rounds. For a speed-up, the quantity is the ratio of the

@@ -111,6 +111,7 @@ fn precision(at: usize, name: &str, timestamps: bool) -> Value {
             "rounds_s": [seconds, seconds * 1.021, seconds * 0.983],
             "texts_per_s": f64::from(417 + length) / seconds,
             "tokens_per_s": f64::from(tokens) / seconds,
+            "predicted_tokens_per_s": 2.0 * f64::from(tokens) / seconds,
             "speedup": speed,
         })
     })

@@ -1,6 +1,7 @@
 //! Provides facts and measurements of an embedder to the module `lab`: times, kernels, batch sizes, and the shapes of
 //! its matmuls.
 
+use crate::batch::PackedBatch;
 use crate::embedder::Embedder;
 use crate::embedder::device::KernelChoice;
 use crate::embedder::load::LoadPlan;
@@ -8,6 +9,7 @@ use crate::embedder::memory::{TokenBudget, one_token_graph};
 use crate::embedder::options::EmbedOptions;
 use crate::embedder::text_model::TextModel;
 use crate::error::Error;
+use crate::gpu::graph::Graph;
 use crate::gpu::trace::{Measure, Trace};
 use crate::kernels::KernelPlan;
 use crate::kernels::matmul::{self, WeightShape};
@@ -44,6 +46,12 @@ impl Embedder {
     pub(crate) async fn abilities(&self) -> (bool, KernelPlan) {
         let runtime = self.runner().runtime.lock().await;
         (runtime.executor.has_timestamps(), runtime.plan())
+    }
+
+    /// Returns the graph of a batch of `texts` texts that each have `length` tokens.
+    pub(crate) async fn graph(&self, length: usize, texts: usize) -> Graph {
+        let batch = PackedBatch::uniform(length, texts);
+        self.runner().runtime.lock().await.graph(&self.runner().precision, &batch).graph
     }
 
     /// Returns the kernels that the model runs on its adapter.

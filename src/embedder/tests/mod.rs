@@ -3,6 +3,8 @@
 mod cold;
 mod dtypes;
 mod published;
+#[cfg(feature = "lab")]
+mod roofline;
 #[path = "../../../tests/support/skip.rs"]
 #[expect(dead_code, reason = "only one of the skips is needed here")]
 mod skip;

@@ -22,7 +22,7 @@ use crate::models;
 use crate::weights::WeightFiles;
 
 #[derive(Deserialize)]
-struct Published {
+pub(super) struct Published {
     model: String,
     /// Says whether the fields were copied from the repository or written from memory.
     source: String,
@@ -88,7 +88,7 @@ impl Weights {
 
 impl Published {
     /// Writes the model into a directory.
-    fn write(&self, directory: &Path) {
+    pub(super) fn write(&self, directory: &Path) {
         for (name, contents) in &self.files {
             let path = directory.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();

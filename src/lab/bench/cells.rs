@@ -8,6 +8,7 @@ use crate::embedder::Embedder;
 use crate::error::Error;
 use crate::lab::accuracy;
 use crate::lab::report::{Cell, Ratio};
+use crate::lab::roofline::{KnownGpu, shortest_seconds};
 
 /// The minimum duration of a run in seconds. A run may be shorter on a fast adapter, because it has at most
 /// [`RUN_TOKENS`] tokens.
@@ -79,6 +80,7 @@ pub(super) async fn time(
     }
     for (own, entrant) in times.iter().zip(entrants) {
         let median = Ratio::over(own.clone()).median;
+        let predicted_tokens_per_s = predict(&entrant.embedder, size).await;
         entrant.cells.push(Cell {
             batch_tokens: entrant.embedder.batch_tokens(),
             text_tokens: text_tokens.unwrap_or(0),
@@ -88,9 +90,20 @@ pub(super) async fn time(
             texts_per_s: texts.len() as f64 / median,
             tokens_per_s: tokens as f64 / median,
             speedup: Ratio::of(&times[0], own),
+            predicted_tokens_per_s,
         });
     }
     Ok(())
+}
+
+/// Returns the predicted maximum of tokens per second at a size; `None` if the adapter is unknown or if the texts are
+/// the user's.
+async fn predict(embedder: &Embedder, size: CellSize) -> Option<f64> {
+    let length = size.text_tokens?.max(1);
+    let gpu = KnownGpu::of(embedder.adapter())?;
+    let texts = (embedder.batch_tokens() / length).max(1);
+    let graph = embedder.graph(length, texts).await;
+    Some((length * texts) as f64 / shortest_seconds(&gpu, &graph))
 }
 
 /// Compares the vectors of every precision with the vectors of the first precision, on the texts of a run. Refuses
