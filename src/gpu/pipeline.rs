@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::error::Error;
 use crate::gpu::calls::Calls;
 use crate::gpu::device::Gpu;
-use crate::gpu::graph::Graph;
+use crate::gpu::graph::{Dispatch, Graph};
 use crate::gpu::kernel::{Access, Kernel};
 use crate::gpu::pipeline_cache::PipelineFile;
 use crate::gpu::shader::ShaderVariant;
@@ -21,7 +21,9 @@ pub(super) struct Pipeline {
 
 /// The pipelines that were made on a device.
 pub(super) struct Pipelines {
-    made: HashMap<(&'static str, ShaderVariant), Pipeline>,
+    made: Vec<Pipeline>,
+    /// The variants of each kernel that were made, with the numbers of their pipelines.
+    numbers: HashMap<&'static str, Vec<(ShaderVariant, usize)>>,
     compiler: Compiler,
     file: Option<PipelineFile>,
     /// True if pipelines were made since the cache file was last written.
@@ -87,7 +89,13 @@ impl Pipelines {
         let report = gpu.calls.layout("report", storage_entry(0, false))?;
         gpu.check("opening the device", 0)?;
         let compiler = Compiler { calls: gpu.calls.clone(), report, cache: None, edit: None };
-        Ok(Pipelines { made: HashMap::new(), compiler, file: None, unsaved: false })
+        Ok(Pipelines {
+            made: Vec::new(),
+            numbers: HashMap::new(),
+            compiler,
+            file: None,
+            unsaved: false,
+        })
     }
 
     /// Reads pipelines that an earlier run cached in a directory, and caches the pipelines of this run there.
@@ -130,13 +138,17 @@ impl Pipelines {
     pub fn adopt(&mut self, Ahead(made): Ahead) {
         self.unsaved |= !made.is_empty();
         for (key, pipeline) in made {
-            self.made.entry((key.kernel.name, key.variant)).or_insert(pipeline);
+            if self.find(key.kernel, &key.variant).is_none() {
+                let variants = self.numbers.entry(key.kernel.name).or_default();
+                variants.push((key.variant, self.made.len()));
+                self.made.push(pipeline);
+            }
         }
     }
 
-    /// Returns a pipeline that was made earlier.
-    pub fn get(&self, kernel: &Kernel, variant: &ShaderVariant) -> Result<&Pipeline, Error> {
-        self.made.get(&(kernel.name, variant.clone())).ok_or_else(|| {
+    /// Returns the number of a pipeline that was made earlier, for [`Pipelines::at`].
+    pub fn number(&self, kernel: &Kernel, variant: &ShaderVariant) -> Result<usize, Error> {
+        self.find(kernel, variant).ok_or_else(|| {
             Error::Internal(format!(
                 "the pipeline of kernel {} was not created before its use",
                 kernel.name
@@ -144,10 +156,29 @@ impl Pipelines {
         })
     }
 
+    /// Returns the pipeline with a number.
+    pub fn at(&self, number: usize) -> &Pipeline {
+        &self.made[number]
+    }
+
+    fn find(&self, kernel: &Kernel, variant: &ShaderVariant) -> Option<usize> {
+        let mut variants = self.numbers.get(kernel.name)?.iter();
+        variants.find(|(made, _)| made == variant).map(|(_, number)| *number)
+    }
+
     /// Returns the pipelines of a list that do not exist yet.
     pub fn missing(&self, mut keys: Vec<PipelineKey>) -> Vec<PipelineKey> {
-        keys.retain(|key| !self.made.contains_key(&(key.kernel.name, key.variant.clone())));
+        keys.retain(|key| self.find(key.kernel, &key.variant).is_none());
         keys
+    }
+
+    /// Makes the pipelines of a graph that do not exist yet.
+    pub async fn make_for(&mut self, gpu: &Gpu, graph: &Graph) -> Result<(), Error> {
+        let exists = |d: &Dispatch| self.find(d.kernel, &d.variant).is_some();
+        if graph.dispatches.iter().all(exists) {
+            return Ok(());
+        }
+        self.make(gpu, pipelines_of(std::iter::once(graph))).await
     }
 
     /// Makes the pipelines of a list that do not exist yet, on all threads of the machine. In a browser, one thread

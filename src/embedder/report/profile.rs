@@ -37,7 +37,8 @@ impl LoadPlan {
 
 impl Embedder {
     /// Starts to measure later calls, or stops measuring if `measure` is `None`. Returns the measurements so far.
-    pub(crate) async fn measure(&self, measure: Option<Measure>) -> Option<Trace> {
+    #[doc(hidden)]
+    pub async fn measure(&self, measure: Option<Measure>) -> Option<Trace> {
         let mut runtime = self.runner().runtime.lock().await;
         runtime.executor.measure(measure.map(Trace::new))
     }

@@ -5,6 +5,7 @@ mod dtypes;
 mod published;
 #[cfg(feature = "lab")]
 mod roofline;
+mod shapes;
 #[path = "../../../tests/support/skip.rs"]
 #[expect(dead_code, reason = "only one of the skips is needed here")]
 mod skip;

@@ -8,6 +8,27 @@ use crate::gpu::graph::{Graph, Slots, TensorSource};
 /// The distance in bytes between the parameters of two dispatches: WebGPU's default alignment of uniform offsets.
 pub(super) const PARAMS_STRIDE: u64 = 256;
 
+/// A buffer that graphs share, besides those of activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Shared {
+    /// The input tensor with this number.
+    Input(usize),
+    /// The report of a batch.
+    Report,
+    /// The parameter blocks of all dispatches.
+    Parameters,
+}
+
+impl std::fmt::Display for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Shared::Input(at) => write!(f, "input {at}"),
+            Shared::Report => f.write_str("report"),
+            Shared::Parameters => f.write_str("parameters"),
+        }
+    }
+}
+
 impl Executor {
     /// Makes every shared buffer at least as large as the graph needs, and uploads inputs and parameters.
     pub(super) fn grow(
@@ -23,29 +44,37 @@ impl Executor {
             if slot == self.scratch.len() {
                 self.scratch.push(self.gpu.buffer("activations", *bytes, usage)?);
             } else if self.scratch[slot].size() < *bytes {
+                self.forget();
                 self.scratch[slot] = self.gpu.buffer("activations", *bytes, usage)?;
             }
         }
         for (at, tensor) in graph.tensors.iter().enumerate() {
             if let TensorSource::Input(bytes) = &tensor.source {
-                let name = input_name(at);
+                let input = Shared::Input(at);
                 self.bindable(tensor.bytes)?;
-                self.grow_named(&name, tensor.bytes, U::STORAGE | U::COPY_DST)?;
-                self.gpu.calls.write(&self.named[&name], 0, bytes)?;
+                self.grow_shared(input, tensor.bytes, U::STORAGE | U::COPY_DST)?;
+                self.gpu.calls.write(&self.shared[&input], 0, bytes)?;
             }
         }
-        self.grow_named("report", report.bytes(), U::STORAGE | U::COPY_DST | U::COPY_SRC)?;
+        self.grow_shared(Shared::Report, report.bytes(), U::STORAGE | U::COPY_DST | U::COPY_SRC)?;
         let tail = report.initial_tail();
         let at = report.flag_bytes();
-        self.gpu.calls.write(&self.named["report"], at, bytemuck::cast_slice(&tail))?;
-        let mut params = vec![0; graph.dispatches.len() * PARAMS_STRIDE as usize];
-        for (block, dispatch) in
-            params.chunks_exact_mut(PARAMS_STRIDE as usize).zip(&graph.dispatches)
-        {
+        self.gpu.calls.write(&self.shared[&Shared::Report], at, bytemuck::cast_slice(&tail))?;
+        let stride = PARAMS_STRIDE as usize;
+        let bytes = graph.dispatches.len() * stride;
+        self.grow_shared(Shared::Parameters, bytes as u64, U::UNIFORM | U::COPY_DST)?;
+        let mut parameters = std::mem::take(&mut self.spare_parameters);
+        parameters.clear();
+        parameters.resize(bytes, 0);
+        for (block, dispatch) in parameters.chunks_exact_mut(stride).zip(&graph.dispatches) {
             block[..dispatch.params.len()].copy_from_slice(&dispatch.params);
         }
-        self.grow_named("parameters", params.len() as u64, U::UNIFORM | U::COPY_DST)?;
-        self.gpu.calls.write(&self.named["parameters"], 0, &params)
+        // A batch of the same shape has the same parameters, which are then on the device already.
+        if parameters != self.parameters {
+            self.gpu.calls.write(&self.shared[&Shared::Parameters], 0, &parameters)?;
+        }
+        self.spare_parameters = std::mem::replace(&mut self.parameters, parameters);
+        Ok(())
     }
 
     /// Returns a free read-back buffer of at least `bytes` bytes. The caller adds it to `readbacks` again once it is
@@ -69,7 +98,7 @@ impl Executor {
         report: &Report,
     ) -> Result<(), Error> {
         self.gpu.calls.record(encoder, |encoder| {
-            encoder.clear_buffer(&self.named["report"], 0, Some(report.flag_bytes()));
+            encoder.clear_buffer(&self.shared[&Shared::Report], 0, Some(report.flag_bytes()));
             for (at, tensor) in graph.tensors.iter().enumerate() {
                 if tensor.source == TensorSource::Zeroed {
                     encoder.clear_buffer(self.tensor(graph, slots, at)?, 0, Some(tensor.bytes));
@@ -88,8 +117,11 @@ impl Executor {
 
     /// Returns an error if the buffers of a batch would exceed the memory limit.
     pub(super) fn check_limit(&self, graph: &Graph) -> Result<(), Error> {
+        let Some(limit) = self.batch_limit else { return Ok(()) };
         let bytes = batch_bytes(graph);
-        let Some(limit) = self.batch_limit.filter(|limit| bytes > *limit) else { return Ok(()) };
+        if bytes <= limit {
+            return Ok(());
+        }
         Err(Error::OutOfMemory {
             adapter: self.gpu.adapter.name.clone(),
             what: "a batch".to_owned(),
@@ -116,15 +148,16 @@ impl Executor {
         ))
     }
 
-    fn grow_named(
+    fn grow_shared(
         &mut self,
-        name: &str,
+        which: Shared,
         bytes: u64,
         usage: wgpu::BufferUsages,
     ) -> Result<(), Error> {
-        if self.named.get(name).is_none_or(|buffer| buffer.size() < bytes) {
-            let buffer = self.gpu.buffer(name, self.roomy(bytes), usage)?;
-            self.named.insert(name.to_owned(), buffer);
+        if self.shared.get(&which).is_none_or(|buffer| buffer.size() < bytes) {
+            self.forget();
+            let buffer = self.gpu.buffer(&which.to_string(), self.roomy(bytes), usage)?;
+            self.shared.insert(which, buffer);
         }
         Ok(())
     }
@@ -137,7 +170,7 @@ impl Executor {
     ) -> Result<&'a wgpu::Buffer, Error> {
         let found = match &graph.tensors[at].source {
             TensorSource::Weight(weight) => self.weights.get(*weight),
-            TensorSource::Input(_) => self.named.get(&input_name(at)),
+            TensorSource::Input(_) => self.shared.get(&Shared::Input(at)),
             TensorSource::Scratch | TensorSource::Zeroed => {
                 slots.of_tensor[at].and_then(|slot| self.scratch.get(slot))
             }
@@ -163,8 +196,4 @@ pub(crate) fn batch_bytes(graph: &Graph) -> u64 {
         + report.next_power_of_two()
         + 2 * (output + report).next_power_of_two()
         + parameters.next_power_of_two()
-}
-
-fn input_name(at: usize) -> String {
-    format!("input {at}")
 }

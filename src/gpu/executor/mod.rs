@@ -1,6 +1,7 @@
 //! Runs graphs: makes pipelines and bind groups, submits the dispatches, and reads back the output.
 
 mod buffers;
+mod groups;
 mod read;
 mod report;
 mod tap;
@@ -12,7 +13,7 @@ use std::time::Instant;
 
 use crate::error::Error;
 use crate::gpu::device::Gpu;
-use crate::gpu::graph::{Dispatch, Graph, Slots, Workgroups};
+use crate::gpu::graph::{Dispatch, Graph, Workgroups};
 use crate::gpu::pipeline::Pipelines;
 #[doc(hidden)]
 pub use crate::gpu::pipeline::ShaderEdit;
@@ -20,8 +21,9 @@ pub(crate) use crate::gpu::pipeline::{Ahead, Compiler};
 pub(crate) use crate::gpu::pipeline::{PipelineKey, pipelines_of};
 use crate::gpu::trace::{Measure, Phase, Stamps, Trace, clock, lap};
 
-use buffers::PARAMS_STRIDE;
+use buffers::Shared;
 pub(crate) use buffers::batch_bytes;
+use groups::{Bound, Groups};
 use report::Report;
 
 /// The maximum work of a submit, in dispatches of maximum size. On a GPU at the slowest assumed rate, five such
@@ -61,7 +63,13 @@ pub struct Executor {
     /// The buffers for inputs, overflow flags and parameters, which grow to the size that graphs need. Graphs in flight
     /// share these buffers. The queue runs writes and submits in order, so a write for the next graph does not affect
     /// the previous graph.
-    named: HashMap<String, wgpu::Buffer>,
+    shared: HashMap<Shared, wgpu::Buffer>,
+    /// The bind groups of earlier batches. They are dropped when a buffer is made again, and after a fault.
+    groups: Groups,
+    /// The content of the buffer of parameters; empty if it is unknown.
+    parameters: Vec<u8>,
+    /// The memory in which the next batch's parameters are put together.
+    spare_parameters: Vec<u8>,
     /// The read-back buffers that no graph in flight uses.
     readbacks: Vec<wgpu::Buffer>,
     /// The number of batches started so far.
@@ -99,7 +107,10 @@ impl Executor {
             weights: Vec::new(),
             uploads: Vec::new(),
             scratch: Vec::new(),
-            named: HashMap::new(),
+            shared: HashMap::new(),
+            groups: Groups::default(),
+            parameters: Vec::new(),
+            spare_parameters: Vec::new(),
             readbacks: Vec::new(),
             batches: 0,
             tokens_that_fit: None,
@@ -177,7 +188,8 @@ impl Executor {
     pub(crate) fn release(&mut self) {
         self.weights.clear();
         self.scratch.clear();
-        self.named.clear();
+        self.shared.clear();
+        self.forget();
         self.readbacks.clear();
     }
 
@@ -197,6 +209,14 @@ impl Executor {
     /// # Errors
     /// Returns the errors of [`Executor::run`].
     pub async fn start(&mut self, graph: &Graph) -> Result<Running, Error> {
+        let started = self.start_batch(graph).await;
+        if started.is_err() {
+            self.forget();
+        }
+        started
+    }
+
+    async fn start_batch(&mut self, graph: &Graph) -> Result<Running, Error> {
         self.gpu.check("work that was submitted before this batch", 0)?;
         if self.tokens_that_fit.is_some_and(|most| graph.tokens > most) {
             return Err(self.gpu.out_of_memory("a batch", 0));
@@ -207,14 +227,15 @@ impl Executor {
         let report = self.next_report(graph);
         self.grow(graph, &slots, &report)?;
         let since = self.lap(since, Phase::Upload);
-        self.pipelines.make(&self.gpu, pipelines_of(std::iter::once(graph))).await?;
+        self.pipelines.make_for(&self.gpu, graph).await?;
         let mut since = self.lap(since, Phase::Pipelines);
         let mut stamps = self.stamps(graph)?;
         let output =
             graph.output.ok_or_else(|| Error::Internal("the graph has no output".into()))?;
         let output_bytes = graph.tensors[output.0].bytes;
 
-        let report_buffer = self.named["report"].clone();
+        let bound = self.bind(graph, &slots, &report)?;
+        let report_buffer = self.shared[&Shared::Report].clone();
         let mut encoder = self.gpu.calls.encoder()?;
         self.clear(&mut encoder, graph, &slots, &report)?;
         let mut submitted = Vec::new();
@@ -228,8 +249,8 @@ impl Executor {
                 work += rest[count].flops;
                 count += 1;
             }
-            let pieces = Pieces { first, dispatches: &rest[..count], report };
-            self.record(&mut encoder, graph, &slots, pieces, stamps.as_ref())?;
+            let pieces = Pieces { first, dispatches: &rest[..count], bound: &bound };
+            self.record(&mut encoder, pieces, stamps.as_ref())?;
             rest = &rest[count..];
             first += count;
             if !rest.is_empty() {
@@ -266,6 +287,14 @@ impl Executor {
     /// # Errors
     /// Returns the errors of [`Executor::run`].
     pub async fn finish(&mut self, graph: &Graph, running: Running) -> Result<Outcome, Error> {
+        let finished = self.finish_batch(graph, running).await;
+        if finished.is_err() {
+            self.forget();
+        }
+        finished
+    }
+
+    async fn finish_batch(&mut self, graph: &Graph, running: Running) -> Result<Outcome, Error> {
         let Running { readback, output_bytes, report, submitted, stamps, activation_bytes } =
             running;
         let last = submitted.last().cloned();
@@ -355,50 +384,13 @@ impl Executor {
     fn record(
         &self,
         encoder: &mut wgpu::CommandEncoder,
-        graph: &Graph,
-        slots: &Slots,
-        Pieces { first, dispatches, report }: Pieces<'_>,
+        Pieces { first, dispatches, bound }: Pieces<'_>,
         stamps: Option<&Stamps>,
     ) -> Result<(), Error> {
-        let calls = &self.gpu.calls;
-        let report = calls.bind_group(&wgpu::BindGroupDescriptor {
-            label: Some("report"),
-            layout: self.pipelines.report_layout(),
-            entries: &[wgpu::BindGroupEntry {
-                binding: 0,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &self.named["report"],
-                    offset: 0,
-                    size: std::num::NonZeroU64::new(report.bytes()),
-                }),
-            }],
-        })?;
-        let bind = |(at, dispatch): (usize, &Dispatch)| {
-            let pipeline = self.pipelines.get(dispatch.kernel, &dispatch.variant)?;
-            let mut entries = Vec::new();
-            for (binding, id) in dispatch.bindings.iter().enumerate() {
-                let buffer = self.tensor(graph, slots, id.0)?;
-                entries.push(whole(binding as u32, buffer));
-            }
-            entries.push(wgpu::BindGroupEntry {
-                binding: entries.len() as u32,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &self.named["parameters"],
-                    offset: (first + at) as u64 * PARAMS_STRIDE,
-                    size: std::num::NonZeroU64::new(dispatch.params.len() as u64),
-                }),
-            });
-            let group = calls.bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(dispatch.kernel.name),
-                layout: &pipeline.layout,
-                entries: &entries,
-            })?;
-            Ok((pipeline, group))
-        };
-        let bound = dispatches.iter().enumerate().map(bind).collect::<Result<Vec<_>, Error>>()?;
-        calls.record(encoder, |encoder| {
+        self.gpu.calls.record(encoder, |encoder| {
             let mut pass = None;
-            for (at, (dispatch, (pipeline, group))) in dispatches.iter().zip(&bound).enumerate() {
+            let groups = &bound.dispatches[first..];
+            for (at, (dispatch, (pipeline, group))) in dispatches.iter().zip(groups).enumerate() {
                 // The GPU writes timestamps only at the start and end of a pass, so each timed dispatch has its own
                 // pass.
                 if pass.is_none() || stamps.is_some() {
@@ -409,9 +401,9 @@ impl Executor {
                     }));
                 }
                 let Some(pass) = &mut pass else { continue };
-                pass.set_pipeline(&pipeline.pipeline);
+                pass.set_pipeline(&self.pipelines.at(*pipeline).pipeline);
                 pass.set_bind_group(0, group, &[]);
-                pass.set_bind_group(1, &report, &[]);
+                pass.set_bind_group(1, &bound.report, &[]);
                 let Workgroups { x, y, z } = match self.stopping {
                     Some(StoppingKernel { kernel, after })
                         if kernel == dispatch.kernel.name && self.batches > after =>
@@ -441,5 +433,6 @@ struct Pieces<'a> {
     /// The index in the graph of the first of these dispatches.
     first: usize,
     dispatches: &'a [Dispatch],
-    report: Report,
+    /// The pipelines and bind groups of all dispatches of the graph.
+    bound: &'a Bound,
 }

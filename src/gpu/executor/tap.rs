@@ -2,7 +2,8 @@
 //! slow.
 
 use crate::error::Error;
-use crate::gpu::executor::{Executor, Outcome, Pieces, pipelines_of};
+use crate::gpu::executor::buffers::Shared;
+use crate::gpu::executor::{Executor, Outcome, Pieces};
 use crate::gpu::graph::{Graph, TensorId};
 
 impl Executor {
@@ -17,6 +18,19 @@ impl Executor {
         &mut self,
         graph: &Graph,
         wanted: &[bool],
+        visit: impl FnMut(TensorId, &[u8]),
+    ) -> Result<Outcome, Error> {
+        let outcome = self.tap(graph, wanted, visit).await;
+        if outcome.is_err() {
+            self.forget();
+        }
+        outcome
+    }
+
+    async fn tap(
+        &mut self,
+        graph: &Graph,
+        wanted: &[bool],
         mut visit: impl FnMut(TensorId, &[u8]),
     ) -> Result<Outcome, Error> {
         self.gpu.check("work that was submitted before this batch", 0)?;
@@ -25,8 +39,9 @@ impl Executor {
         let slots = graph.slots();
         let report = self.next_report(graph);
         self.grow(graph, &slots, &report)?;
-        self.pipelines.make(&self.gpu, pipelines_of(std::iter::once(graph))).await?;
-        let report_buffer = self.named["report"].clone();
+        self.pipelines.make_for(&self.gpu, graph).await?;
+        let bound = self.bind(graph, &slots, &report)?;
+        let report_buffer = self.shared[&Shared::Report].clone();
         let mut encoder = self.gpu.calls.encoder()?;
         self.clear(&mut encoder, graph, &slots, &report)?;
         let mut submitted = vec![self.submit(encoder)?];
@@ -47,8 +62,8 @@ impl Executor {
         for (at, dispatch) in graph.dispatches.iter().enumerate() {
             let mut encoder = self.gpu.calls.encoder()?;
             let one = std::slice::from_ref(dispatch);
-            let pieces = Pieces { first: at, dispatches: one, report };
-            self.record(&mut encoder, graph, &slots, pieces, None)?;
+            let pieces = Pieces { first: at, dispatches: one, bound: &bound };
+            self.record(&mut encoder, pieces, None)?;
             let whole = graph.written(dispatch).filter(|id| {
                 last_write[id.0] == Some(at) && wanted.get(id.0).copied().unwrap_or(false)
             });
