@@ -149,6 +149,20 @@ pub enum Error {
         problem: String,
     },
 
+    /// The row of a text differs from a second computation of this row, so one of the two is wrong; see
+    /// [`ModelBuilder::paranoid`](crate::ModelBuilder::paranoid). No row of the text's batch is returned.
+    #[error("adapter {adapter}: text {text}: {problem}")]
+    WrongRow {
+        /// The name of the adapter that computed the row first.
+        adapter: String,
+        /// The index of the text in the caller's list, or in the whole stream.
+        text: usize,
+        /// The largest difference between two values, relative to the length of the row of the second computation.
+        distance: f64,
+        /// The comparison with the second computation, and the remedy.
+        problem: String,
+    },
+
     /// A model could not be downloaded from the Hugging Face Hub.
     #[error("{repo}: {problem}")]
     Hub {
@@ -171,12 +185,15 @@ impl Error {
     /// Returns true if the caller can fix the fault: a wrong file, field, tensor, option or text, or a missing adapter.
     /// Returns false for lost or faulty devices and for faults of Vectile itself.
     pub fn is_user_error(&self) -> bool {
-        !matches!(self, Error::DeviceLost { .. } | Error::DeviceFault { .. } | Error::Internal(_))
+        !(self.is_device_fault() || matches!(self, Error::Internal(_)))
     }
 
     /// Returns true if the device is at fault: it computes wrong results, or was lost.
     pub(crate) fn is_device_fault(&self) -> bool {
-        matches!(self, Error::DeviceFault { .. } | Error::DeviceLost { .. })
+        matches!(
+            self,
+            Error::DeviceFault { .. } | Error::DeviceLost { .. } | Error::WrongRow { .. }
+        )
     }
 
     // The text of a message may come from a hostile file, so the functions below pass it through `plain`.

@@ -154,7 +154,7 @@ pub use embedder::{
     DispatchSummary, EmbedOptions, EmbedTask, Embedder, EmbedderBuilder, Embeddings, EncodeCounts,
     Inspection, KernelChoice, MemoryEstimate, ModelBuilder, ModuleSummary, MultiVector,
     MultiVectorEmbeddings, MultiVectorEncoder, MultiVectorEncoderBuilder, OnTooLong, Ranked,
-    RerankOptions, Reranker, RerankerBuilder, Scores, SparseEmbeddings, SparseEncoder,
+    Rechecked, RerankOptions, Reranker, RerankerBuilder, Scores, SparseEmbeddings, SparseEncoder,
     SparseEncoderBuilder, SparseVector, TensorSummary, TextModel,
 };
 pub use error::Error;

@@ -85,6 +85,9 @@ pub fn settings<M: TextModel>(builder: ModelBuilder<M>, args: &ModelArgs) -> Mod
     if let Some(size) = args.run.max_memory {
         builder = builder.max_memory(size.as_u64());
     }
+    if let Some(every) = args.paranoid {
+        builder = builder.paranoid(every);
+    }
     if let Some(directory) = cache_dir() {
         builder = builder.cache_dir(directory);
     }
@@ -130,6 +133,13 @@ pub fn announce(adapter: &AdapterSummary, precision: &Precision, notes: &[String
     say(format_args!("precision: {precision}"));
     for remark in notes {
         note(format_args!("{remark}"));
+    }
+}
+
+/// Reports on stderr how many rows of a model were computed a second time, if `--paranoid` was given.
+pub fn report_rechecked(model: &impl TextModel, args: &ModelArgs) {
+    if let Some(found) = model.rechecked().filter(|_| !args.quiet) {
+        say(format_args!("paranoid: {found}"));
     }
 }
 

@@ -88,6 +88,7 @@ impl Ranking<'_> {
             Ok(())
         })?;
         totals.report(best.len(), limit, quiet);
+        model::report_rechecked(job.model(), &args.model);
         if args.json { best.print_json() } else { best.print() }
     }
 }

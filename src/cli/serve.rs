@@ -112,6 +112,7 @@ impl ServeArgs {
             lora_task: self.lora_task.clone(),
             batch_tokens: self.batch_tokens,
             tune: self.tune,
+            paranoid: self.paranoid,
             quiet: self.quiet,
         }
     }

@@ -24,7 +24,9 @@ pub fn run(args: &SimilarityArgs) -> Result<(), Failure> {
             let embedder = model::open(&args.model)?;
             let similarity = args.similarity.unwrap_or(embedder.similarity_function());
             let quiet = args.model.quiet;
-            compare_pair(&embedder, similarity, &options, texts, &interrupt, quiet)
+            compare_pair(&embedder, similarity, &options, texts, &interrupt, quiet)?;
+            model::report_rechecked(&embedder, &args.model);
+            Ok(())
         }
         (None, Some(file)) => compare_with_file(args, file, &options),
         // clap already requires the second text or `--in`, so this case does not occur.
@@ -91,5 +93,6 @@ fn compare_with_file(
     })?;
     let written = best.as_ref().map_or(totals.texts, BestLines::len);
     totals.report(written, embedder.max_seq_length(), quiet);
+    model::report_rechecked(&embedder, &args.model);
     best.map_or(Ok(()), BestLines::print)
 }

@@ -9,6 +9,7 @@
 //! | `query_document` | how a multi-vector encoder treats queries and documents |
 //! | `assembly` | weights on a device, and the forward pass of a batch as a graph |
 //! | `memory` | the memory that a model needs, and the largest batch that fits |
+//! | `tolerance` | the distance between two rows of a text, and the allowed distance |
 //! | `device` | opening a device, and choosing the kernels that it runs |
 //! | `attempts` | trying the next adapter after a fault of one |
 //! | `run` | tokenizing texts, running them in batches, and returning their rows |
@@ -34,6 +35,7 @@ mod sparse;
 #[cfg(test)]
 mod tests;
 mod text_model;
+pub(crate) mod tolerance;
 
 #[cfg(feature = "lab")]
 pub(crate) use attempts::Attempts;
@@ -59,6 +61,7 @@ pub use report::inspect::{DispatchSummary, Inspection, TensorSummary};
 pub use rerank::{Ranked, RerankOptions, Reranker, RerankerBuilder, Scores};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use run::Prepared;
+pub use run::Rechecked;
 #[cfg(test)]
 pub(crate) use run::RunCounts;
 #[cfg(any(test, feature = "server"))]

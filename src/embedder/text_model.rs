@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::config::ModelKind;
 use crate::embedder::model::ModuleSummary;
-use crate::embedder::run::{Prepared, RunCounts, Runner};
+use crate::embedder::run::{Prepared, Rechecked, RunCounts, Runner};
 use crate::error::Error;
 
 /// A loaded model of any kind: [`Embedder`](crate::Embedder), [`Reranker`](crate::Reranker),
@@ -139,6 +139,12 @@ pub trait TextModel: Sized + Send + Sync {
     #[doc(hidden)]
     fn similarity_name(&self) -> Option<&'static str> {
         None
+    }
+
+    /// Returns counts of the rows that were computed a second time since the model was loaded. Returns `None` unless
+    /// [`ModelBuilder::paranoid`](crate::ModelBuilder::paranoid) was set.
+    fn rechecked(&self) -> Option<Rechecked> {
+        self.runner().rechecked()
     }
 
     /// Returns descriptions of the steps that run on the host after the device, for `vectile inspect`.

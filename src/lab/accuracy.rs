@@ -1,5 +1,6 @@
 //! Computes the distance between two sets of vectors, and the rank correlation of cosines with given scores.
 
+use crate::embedder::tolerance::cosine;
 use crate::lab::report::Accuracy;
 
 /// The minimum cosine between a vector and the same text's vector in f32. A smaller cosine means a wrong vector, not a
@@ -8,23 +9,6 @@ pub(super) const RIGHT: f64 = 0.95;
 
 /// The number of nearest neighbours of each text that are compared.
 const TOP: usize = 10;
-
-/// Returns the cosine of two vectors. The result is 1 if both vectors are zero, and 0 if only one is. Equal vectors
-/// give exactly 1.
-pub fn cosine<B: Copy + Into<f64>>(a: &[f32], b: &[B]) -> f64 {
-    let (mut dot, mut a_squares, mut b_squares) = (0.0, 0.0, 0.0);
-    for (a, b) in a.iter().zip(b) {
-        let (a, b): (f64, f64) = (f64::from(*a), (*b).into());
-        dot += a * b;
-        a_squares += a * a;
-        b_squares += b * b;
-    }
-    match (a_squares > 0.0, b_squares > 0.0) {
-        (true, true) => dot / (a_squares * b_squares).sqrt(),
-        (false, false) => 1.0,
-        _ => 0.0,
-    }
-}
 
 /// Returns the accuracy of `own`, the rows in a precision, against `base`, the rows of the same texts in f32.
 pub(super) fn compare(base: &[f32], own: &[f32], dim: usize) -> Accuracy {

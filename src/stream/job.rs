@@ -30,7 +30,12 @@ impl<'a> Job<'a, Reranker> {
     }
 }
 
-impl<M: TextModel> Job<'_, M> {
+impl<'a, M: TextModel> Job<'a, M> {
+    /// Returns the model.
+    pub fn model(&self) -> &'a M {
+        self.model
+    }
+
     /// Tokenizes texts. This function may be called on any thread.
     pub(super) fn prepare<'t>(
         &self,

@@ -137,6 +137,7 @@ where
         let receiver = scope.spawn(move || rows.into_iter().try_for_each(&mut take));
         let pace = Pace::new(job.row_bytes());
         let run = || -> Result<Option<End>, E> {
+            let mut before = 0;
             loop {
                 let Tokenized { window, texts } = match tokenized.recv_timeout(WAKE_UP) {
                     Ok(Some(tokenized)) => tokenized?,
@@ -151,9 +152,10 @@ where
                 };
                 let started = Instant::now();
                 let count = window.texts().len();
-                let Some(rows) = run_window(job, window, texts, &mut watch)? else {
+                let Some(rows) = run_window(job, before, window, texts, &mut watch)? else {
                     return Ok(Some(End::Stopped));
                 };
+                before += count;
                 if to_take.send(rows).is_err() {
                     return Ok(None);
                 }
@@ -227,9 +229,11 @@ fn tokenize<M: TextModel, W: Window>(job: &Job<'_, M>, window: W) -> Result<Toke
 /// The row or the error of a text, or `None` for an entry without a text.
 type MaybeRow<R> = Option<Result<R, Error>>;
 
-/// Runs a window and returns its rows, or `None` if `watch` stops the stream.
+/// Runs a window and returns its rows, or `None` if `watch` stops the stream. `before` is the number of entries of all
+/// earlier windows.
 fn run_window<M: TextModel, W: Window>(
     job: &Job<'_, M>,
+    before: usize,
     window: W,
     tokenized: Vec<Option<Result<Prepared, Error>>>,
     watch: &mut impl FnMut(Event<'_, W>) -> bool,
@@ -279,6 +283,11 @@ fn run_window<M: TextModel, W: Window>(
     };
     let counts = match pollster::block_on(job.model.run(more, take)) {
         Err(_) if stopped => return Ok(None),
+        Err(Error::WrongRow { adapter, text, distance, problem }) => {
+            let mut entries = window.texts().iter().enumerate().filter(|(_, text)| text.is_some());
+            let text = before + entries.nth(text).map_or(text, |(at, _)| at);
+            return Err(Error::WrongRow { adapter, text, distance, problem });
+        }
         counts => counts?,
     };
     if !report(finished.get()) {

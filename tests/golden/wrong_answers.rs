@@ -1,10 +1,11 @@
 //! Makes the driver return wrong rows, and checks which of them are noticed. A wrong row whose length is 1 is not
-//! noticed.
+//! noticed, unless the rows are computed a second time.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use vectile::gpu::inject::{FaultPlan, WrongAnswer};
-use vectile::{Error, block_on};
+use vectile::{Error, TextModel, block_on};
 
 use crate::builder;
 use crate::support::{build, lacks_shaders};
@@ -57,4 +58,68 @@ fn wrong_answers_are_noticed_unless_each_row_still_has_length_one() {
         noticed
     });
     eprintln!("noticed flips of a bit: {:?}", flips.collect::<Vec<u32>>());
+}
+
+/// The wrong answers that the checks of every batch do not notice.
+const UNNOTICED: [WrongAnswer; 5] = [
+    WrongAnswer::StaleRows,
+    WrongAnswer::ExchangedRows,
+    WrongAnswer::FlippedBit(31),
+    WrongAnswer::FlippedBit(16),
+    WrongAnswer::FlippedBit(0),
+];
+
+#[test]
+fn every_wrong_answer_is_noticed_if_all_rows_are_computed_again() {
+    if lacks_shaders() {
+        return;
+    }
+    let plan = Arc::<FaultPlan>::default();
+    let paranoid = builder("bert_mean_norm").inject(plan.clone()).paranoid(NonZeroUsize::MIN);
+    let Some(embedder) = build(paranoid) else { return };
+    let texts = ["a cat sat", "on the roof", "and the dog ran"];
+    let expected = block_on(embedder.embed(&texts)).unwrap();
+    for wrong in UNNOTICED {
+        block_on(embedder.embed(&["on the roof", "a cat sat", "the sun"])).unwrap();
+        plan.answer_wrongly(Some(wrong));
+        let result = block_on(embedder.embed(&texts));
+        plan.answer_wrongly(None);
+        let Err(Error::WrongRow { adapter, text, distance, .. }) = &result else {
+            panic!("{wrong:?}: {result:?}");
+        };
+        eprintln!("{wrong:?}: {}", result.as_ref().unwrap_err());
+        assert_eq!(*adapter, embedder.adapter().name);
+        assert!(*text < texts.len() && *distance > 0.0, "{wrong:?}: {text} {distance}");
+        assert_eq!(block_on(embedder.embed(&texts)).unwrap().values, expected.values, "{wrong:?}");
+    }
+    let found = embedder.rechecked().unwrap();
+    eprintln!("{found}");
+    assert_eq!(found.rows, found.checked);
+    assert!(found.largest_distance < 1e-5, "{found}");
+}
+
+/// A wrong answer that lasts is noticed after some batches, because the sample has another place in each batch. Without
+/// the CPU, only the adapter itself could compute rows again, so this test also shows the share of each batch.
+#[test]
+fn a_lasting_wrong_answer_is_noticed_after_some_batches_of_samples() {
+    if lacks_shaders() {
+        return;
+    }
+    let plan = Arc::<FaultPlan>::default();
+    let every = NonZeroUsize::new(64).unwrap();
+    let paranoid = builder("bert_mean_norm").inject(plan.clone()).paranoid(every);
+    let Some(embedder) = build(paranoid) else { return };
+    let texts: Vec<String> = (0..40).map(|at| format!("text {at} on the roof")).collect();
+    for wrong in UNNOTICED {
+        let (mut noticed, batches) = (0, 60);
+        for batch in 0..batches {
+            let mut texts = texts.clone();
+            texts.rotate_left(batch % 40);
+            plan.answer_wrongly(Some(wrong));
+            noticed += usize::from(block_on(embedder.embed(&texts)).is_err());
+            plan.answer_wrongly(None);
+        }
+        eprintln!("{wrong:?}: noticed in {noticed} of {batches} batches of 40 texts");
+        assert!(noticed > 0, "{wrong:?}");
+    }
 }

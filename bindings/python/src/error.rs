@@ -14,7 +14,9 @@ fn class(error: &Error) -> &'static str {
         Error::NonFinite { .. } => "NonFiniteError",
         Error::Adapter { .. } => "AdapterError",
         Error::OutOfMemory { .. } | Error::TooLarge { .. } => "GpuMemoryError",
-        Error::DeviceLost { .. } | Error::DeviceFault { .. } => "DeviceError",
+        Error::DeviceLost { .. } | Error::DeviceFault { .. } | Error::WrongRow { .. } => {
+            "DeviceError"
+        }
         Error::Hub { .. } => "HubError",
         _ => "InternalError",
     }

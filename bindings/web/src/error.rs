@@ -19,7 +19,7 @@ fn code(error: &Error) -> &'static str {
         Error::OutOfMemory { .. } => "out-of-memory",
         Error::TooLarge { .. } => "too-large",
         Error::DeviceLost { .. } => "device-lost",
-        Error::DeviceFault { .. } => "device-fault",
+        Error::DeviceFault { .. } | Error::WrongRow { .. } => "device-fault",
         _ => "internal",
     }
 }

@@ -33,6 +33,13 @@ pub struct ModelArgs {
     /// The search takes some seconds. `vectile tune MODEL` makes only this search and embeds no texts.
     #[arg(long)]
     pub tune: bool,
+    /// Compute a sample of vectors a second time, and fail if a vector differs: at least one in N of each batch.
+    ///
+    /// The adapter computes these vectors again in another place of a batch, and they must be bit-identical. If the
+    /// adapter is not the CPU, the CPU computes them too, and needs memory for a second copy of the model. N is 64
+    /// without a value; 1 checks every vector.
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "64")]
+    pub paranoid: Option<NonZeroUsize>,
     /// Print nothing on stderr except errors.
     #[arg(long, short)]
     pub quiet: bool,

@@ -169,6 +169,7 @@ impl VerifyArgs {
             lora_task: None,
             batch_tokens: self.batch_tokens,
             tune: false,
+            paranoid: None,
             quiet: self.quiet,
         }
     }
@@ -213,6 +214,7 @@ impl TuneArgs {
             lora_task: None,
             batch_tokens: None,
             tune: false,
+            paranoid: None,
             quiet: self.quiet,
         }
     }

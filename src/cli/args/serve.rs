@@ -82,6 +82,20 @@ pub struct ServeArgs {
     /// Find the fastest matmul variants for the models on this GPU before loading, unless this was done before.
     #[arg(long, help_heading = "Model")]
     pub tune: bool,
+    /// Compute a sample of rows a second time, and answer 500 if a row differs: at least one in N of each batch.
+    ///
+    /// The adapter computes these rows again in another place of a batch, and they must be bit-identical. If the
+    /// adapter is not the CPU, the CPU computes them too, and needs memory for a second copy of each model. N is 64
+    /// without a value; 1 checks every row. When the server stops, its log has the number of checked rows.
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "64",
+        help_heading = "Model"
+    )]
+    pub paranoid: Option<NonZeroUsize>,
     /// Print nothing on stderr except errors.
     #[arg(long, short)]
     pub quiet: bool,

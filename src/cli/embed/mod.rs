@@ -130,6 +130,7 @@ impl Work<'_> {
             },
         )?;
         totals.report(totals.texts, embedder.max_seq_length(), args.model.quiet);
+        model::report_rechecked(&embedder, &args.model);
         Ok(())
     }
 
@@ -153,6 +154,7 @@ impl Work<'_> {
             |rows| Vectors::Sparse(rows.into_iter().map(Option::unwrap_or_default).collect()),
         )?;
         totals.report(totals.texts, limit, args.model.quiet);
+        model::report_rechecked(&encoder, &args.model);
         Ok(())
     }
 
@@ -176,6 +178,7 @@ impl Work<'_> {
         )?;
         let limit = args.role.and_then(|side| encoder.max_seq_length(side));
         totals.report(totals.texts, limit, args.model.quiet);
+        model::report_rechecked(&encoder, &args.model);
         Ok(())
     }
 

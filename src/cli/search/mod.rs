@@ -53,6 +53,7 @@ pub fn run(args: &SearchArgs) -> Result<(), Failure> {
         Corpus::Vectors(source) => vectors::find(&search, source)?,
         Corpus::Texts(source) => search.embed_and_find(*source)?,
     };
+    model::report_rechecked(&embedder, &args.model);
     Found { queries: texts, lines: found }.print(args.json)
 }
 

@@ -1,6 +1,7 @@
 //! [`ModelBuilder`]: collects the settings for loading a model, and loads it.
 
 use std::marker::PhantomData;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,6 +44,7 @@ pub struct ModelBuilder<M> {
     lora_task: Option<String>,
     transformers_version: Option<TransformersVersion>,
     max_memory: Option<u64>,
+    paranoid: Option<NonZeroUsize>,
     on_progress: Option<OnProgress>,
 }
 
@@ -78,6 +80,7 @@ impl<M> Clone for ModelBuilder<M> {
             lora_task: self.lora_task.clone(),
             transformers_version: self.transformers_version,
             max_memory: self.max_memory,
+            paranoid: self.paranoid,
             on_progress: self.on_progress.clone(),
         }
     }
@@ -104,6 +107,7 @@ impl<M: TextModel> ModelBuilder<M> {
             lora_task: None,
             transformers_version: None,
             max_memory: None,
+            paranoid: None,
             on_progress: None,
         }
     }
@@ -229,6 +233,18 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
+    /// Computes a sample of rows a second time, and compares both results. Of each batch, at least one row in `every`
+    /// is computed again. A row that differs is an [`Error::WrongRow`], and no row of its batch is returned.
+    ///
+    /// The adapter computes these rows again in another place of a batch, and they must be bit-identical. If the model
+    /// runs on a GPU or a software driver, and Vectile has the feature `cpu`, the CPU computes the rows too. They must
+    /// agree within the tolerance of `vectile verify`. The CPU then holds a second copy of the model. With `every` = 1,
+    /// all rows are computed again. [`TextModel::rechecked`] returns the counts.
+    pub fn paranoid(mut self, every: NonZeroUsize) -> Self {
+        self.paranoid = Some(every);
+        self
+    }
+
     /// Sets a function that is called after each loaded piece of the weights, on the loading thread.
     ///
     /// ```no_run
@@ -332,6 +348,7 @@ impl<M: TextModel> ModelBuilder<M> {
             cache: self.cache_dir.as_deref(),
             verdict: &self.verdict,
             lora: self.lora_task.is_some(),
+            paranoid: self.paranoid,
         };
         LoadPlan::new(model, self.device_setup(), request).await
     }
@@ -341,7 +358,8 @@ impl<M: TextModel> ModelBuilder<M> {
     /// # Errors
     /// Returns the errors of [`ModelBuilder::build`].
     pub(crate) fn load(self, plan: LoadPlan) -> Result<M, Error> {
-        let LoadPlan { model, setup, executor, mut precision, adapter, memory, pipelines } = plan;
+        let LoadPlan { model, setup, executor, mut precision, adapter, memory, pipelines, recheck } =
+            plan;
         tracing::info!(model = model.files.label(), %memory, "loading");
         let losses = setup.losses.clone();
         let progress =
@@ -362,9 +380,17 @@ impl<M: TextModel> ModelBuilder<M> {
         precision.weight_bytes = runtime.weight_bytes;
         let kernels = runtime.kernel_choice(&precision);
         tracing::info!(%adapter, %precision, %kernels, model = model.files.label(), "loaded");
-        let runtime = Mutex::new(runtime);
-        let batch_tokens = memory.batch_tokens;
-        M::from_runner(Runner { model, precision, adapter, batch_tokens, memory, runtime, losses })
+        let recheck = recheck.map(|recheck| recheck.load(&model)).transpose()?;
+        M::from_runner(Runner {
+            model,
+            precision,
+            adapter,
+            batch_tokens: memory.batch_tokens,
+            memory,
+            runtime: Mutex::new(runtime),
+            losses,
+            recheck,
+        })
     }
 }
 

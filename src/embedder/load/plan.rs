@@ -1,6 +1,7 @@
 //! Makes all decisions that must precede the loading of weights. The decisions concern the device and its kernels, the
 //! precision, and the memory.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use crate::dtype::{DtypeOptions, F16Verdict, Precision, ShaderF16, needs_f16, resolve};
@@ -9,6 +10,7 @@ use crate::embedder::device::DeviceSetup;
 use crate::embedder::load::f16_verdict;
 use crate::embedder::memory::{self, Fitted, MemoryEstimate, TokenBudget};
 use crate::embedder::model::Model;
+use crate::embedder::run::recheck::RecheckPlan;
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::gpu::adapter::AdapterSummary;
@@ -26,6 +28,7 @@ pub(crate) struct LoadPlan {
     pub(in crate::embedder) memory: MemoryEstimate,
     /// The pipelines that the model's batches need.
     pub(in crate::embedder) pipelines: Vec<PipelineKey>,
+    pub(in crate::embedder) recheck: Option<RecheckPlan>,
 }
 
 /// The source of the verdict on whether f16 is safe for the model.
@@ -55,6 +58,8 @@ pub(super) struct Request<'a> {
     pub verdict: &'a VerdictSource,
     /// True if a LoRA is merged into the weights.
     pub lora: bool,
+    /// The number of rows of which at least one is computed a second time; `None` if no row is.
+    pub paranoid: Option<NonZeroUsize>,
 }
 
 impl LoadPlan {
@@ -70,7 +75,13 @@ impl LoadPlan {
         // The memory estimate has recorded every tensor that the model uses, so all other tensors are unused.
         model.config.notes.extend(models::unused_tensors(&model.weights)?);
         let adapter = executor.adapter().clone();
-        Ok(LoadPlan { model, setup, executor, precision, adapter, memory, pipelines })
+        let recheck = match request.paranoid {
+            None => None,
+            Some(every) => {
+                Some(RecheckPlan::new(&model, &setup, &executor, &precision, memory, every).await?)
+            }
+        };
+        Ok(LoadPlan { model, setup, executor, precision, adapter, memory, pipelines, recheck })
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub(super) mod prepare;
 mod queue;
+pub(super) mod recheck;
 pub(super) mod rows;
 pub(super) mod runtime;
 mod search;
@@ -27,6 +28,8 @@ use crate::tokenize::Tokens;
 pub use prepare::Prepared;
 pub(crate) use prepare::PromptChoice;
 pub use queue::RunCounts;
+use recheck::Recheck;
+pub use recheck::Rechecked;
 use runtime::Runtime;
 
 /// A loaded model of any kind, and its device.
@@ -51,6 +54,8 @@ pub struct Runner {
         )
     )]
     pub(super) losses: Arc<AtomicU64>,
+    /// Computes a sample of rows a second time; `None` unless the caller requested it.
+    pub(super) recheck: Option<Recheck>,
 }
 
 impl Runner {
@@ -129,6 +134,11 @@ impl Runner {
     #[cfg(feature = "server")]
     pub(crate) fn normalizes_by_default(&self) -> bool {
         self.normalizes(self.default_dimension())
+    }
+
+    /// Returns counts of the rows that were computed a second time; `None` if no rows are.
+    pub fn rechecked(&self) -> Option<Rechecked> {
+        self.recheck.as_ref().map(Recheck::found)
     }
 
     /// Returns the maximum number of texts in a batch.

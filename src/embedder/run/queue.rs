@@ -8,6 +8,7 @@ use crate::batch::{PackedBatch, next_batch};
 use crate::dtype::{Precision, Storage};
 use crate::embedder::run::Runner;
 use crate::embedder::run::prepare::Prepared;
+use crate::embedder::run::recheck::FirstRun;
 use crate::embedder::run::rows::BatchRows;
 use crate::embedder::run::runtime::{Runtime, Started};
 use crate::error::Error;
@@ -207,19 +208,32 @@ impl Runner {
         let mut runtime = self.runtime.lock().await;
         let mut rows = runtime.finish(&self.model, batch, started).await?;
         let suspects = std::mem::take(&mut rows.suspects);
-        if suspects.is_empty() || !self.precision.retries_in_f32() {
-            return Ok(Finished { rows, unusable: suspects, retried: 0 });
-        }
-        let again: Vec<&Prepared> = suspects.iter().map(|at| texts[*at].borrow()).collect();
-        let wide = self.run_in_f32(&mut runtime, &again).await?;
-        let mut unusable = Vec::new();
-        for (at, row) in suspects.iter().zip(&wide) {
-            match row {
-                Some(row) => rows.replace(*at, row),
-                None => unusable.push(*at),
+        let mut finished = Finished { rows, unusable: suspects, retried: 0 };
+        let mut in_f32 = Vec::new();
+        if !finished.unusable.is_empty() && self.precision.retries_in_f32() {
+            let suspects = std::mem::take(&mut finished.unusable);
+            let again: Vec<&Prepared> = suspects.iter().map(|at| texts[*at].borrow()).collect();
+            let wide = self.run_in_f32(&mut runtime, &again).await?;
+            for (at, row) in suspects.iter().zip(&wide) {
+                match row {
+                    Some(row) => finished.rows.replace(*at, row),
+                    None => finished.unusable.push(*at),
+                }
             }
+            finished.retried = wide.len();
+            in_f32 = suspects;
         }
-        Ok(Finished { rows, unusable, retried: wide.len() })
+        if let Some(recheck) = &self.recheck {
+            let texts: Vec<&Prepared> = texts.iter().map(P::borrow).collect();
+            let first = FirstRun {
+                texts: &texts,
+                rows: &finished.rows,
+                unusable: &finished.unusable,
+                in_f32: &in_f32,
+            };
+            self.recheck(recheck, &mut runtime, first).await?;
+        }
+        Ok(finished)
     }
 
     /// Recovers from a failed batch where possible. If the device was lost, it is opened again once. If memory ran out,

@@ -6,6 +6,7 @@ use super::entrant::{Entrant, collect_refused};
 use super::facts::model_facts;
 use super::options::Pair;
 use super::{latency, profile, sweep, texts};
+use crate::embedder::tolerance::cosine;
 use crate::embedder::{EmbedOptions, Embedder};
 use crate::error::Error;
 use crate::gpu::adapter::Feature;
@@ -170,7 +171,7 @@ async fn spearman(embedder: &Embedder, pairs: &[Pair]) -> Result<Option<f64>, Er
     let texts: Vec<&str> = pairs.iter().flat_map(|p| p.texts.iter().map(String::as_str)).collect();
     let rows = embedder.embed_with(&texts, &EmbedOptions::default()).await?;
     let cosines: Vec<f64> =
-        (0..pairs.len()).map(|i| accuracy::cosine(rows.row(2 * i), rows.row(2 * i + 1))).collect();
+        (0..pairs.len()).map(|i| cosine(rows.row(2 * i), rows.row(2 * i + 1))).collect();
     let scores: Vec<f64> = pairs.iter().map(|pair| pair.score).collect();
     Ok(accuracy::spearman(&cosines, &scores).map(|rho| rho * 100.0))
 }

@@ -5,6 +5,7 @@ use super::entrant::{Entrant, seconds};
 use super::options::BenchOptions;
 use super::texts;
 use crate::embedder::Embedder;
+use crate::embedder::tolerance::cosine;
 use crate::error::Error;
 use crate::lab::accuracy;
 use crate::lab::report::{Cell, Ratio};
@@ -124,7 +125,7 @@ async fn check(
                 let dim = own.dim;
                 let base = base.get_or_insert_with(|| own.values.clone());
                 let rows = base.chunks_exact(dim).zip(own.values.chunks_exact(dim));
-                let worst = rows.map(|(a, b)| accuracy::cosine(a, b)).fold(1.0, f64::min);
+                let worst = rows.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min);
                 if worst < accuracy::RIGHT {
                     entrant.refused = Some(format!(
                         "{what}: the vectors are wrong, because their smallest cosine with the \

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use super::context::Context;
 use super::entrant::Entrant;
 use super::texts;
+use crate::embedder::tolerance::cosine;
 use crate::error::Error;
 use crate::gpu::shader::Lanes;
 use crate::gpu::trace::{DispatchSizes, DispatchTime, Measure};
 use crate::kernels::KernelPlan;
 use crate::kernels::matmul::Variant;
-use crate::lab::accuracy::cosine;
 use crate::lab::report::{KernelCase, Ratio};
 
 /// The maximum number of tokens in a batch when a software adapter runs kernels for GPUs, or a GPU runs kernels for

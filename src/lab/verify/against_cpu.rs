@@ -3,11 +3,12 @@
 
 use serde::Serialize;
 
-use super::agreement::{Agreement, RowDistance, Tolerance};
+use super::agreement::{Agreement, Tolerance};
 use super::runs::{self, PrecisionRun};
 use crate::dtype::Storage;
 use crate::embedder::report::activation_ranges::Probed;
 use crate::embedder::report::activation_trace::TracedTensor;
+use crate::embedder::tolerance::RowDistance;
 use crate::embedder::{Embedder, EmbedderBuilder};
 use crate::error::Error;
 use crate::gpu::adapter::{AdapterChoice, AdapterSummary};

@@ -16,6 +16,7 @@ mod texts;
 
 use crate::dtype::{DtypeOptions, F16Facts, F16Verdict, Precision, ShaderF16, Storage, resolve};
 use crate::embedder::F16Record;
+use crate::embedder::tolerance::tolerance;
 use crate::embedder::{Embedder, EmbedderBuilder};
 use crate::error::Error;
 use crate::selftest;
@@ -219,7 +220,7 @@ fn compare(
     shipped: bool,
 ) -> Vec<Agreement> {
     let compared = runs.iter().map(|run| {
-        let tolerance = agreement::tolerance(&run.precision, shipped);
+        let tolerance = tolerance(&run.precision, shipped);
         Agreement::of(with, &run.precision, &run.rows, first, expected, Some(tolerance))
     });
     compared.collect()

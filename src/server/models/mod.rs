@@ -118,6 +118,9 @@ impl ServedModel {
                 }
             }
         });
+        if let Some(rechecked) = self.model.runner().rechecked() {
+            tracing::info!(model = self.name, %rechecked, "the model was stopped");
+        }
     }
 }
 
