@@ -90,8 +90,9 @@ fn bases() -> &'static [Value] {
     })
 }
 
-/// The target `tokenizer`. If the first byte is even, the other bytes are `tokenizer.json`. Otherwise the second byte
-/// chooses a small tokenizer, and the other bytes choose mistakes in it and a text.
+/// The target `tokenizer`. If the first byte is even, the bytes after the second are `tokenizer.json`. Otherwise the
+/// second byte chooses a small tokenizer, and the other bytes choose mistakes in it and a text. If the second byte is
+/// at least 128, texts have a prompt.
 pub fn tokenizer(data: &[u8]) {
     let Some((&[mode, base], data)) = data.split_first_chunk() else { return };
     let (file, settings, text) = match mode % 2 {
@@ -115,15 +116,15 @@ pub fn tokenizer(data: &[u8]) {
     let limit = tokenizer.limit().expect("the model has positions");
     assert!(limit <= POSITIONS, "texts of {limit} tokens have no positions");
     let texts: Vec<&str> = TEXTS.iter().copied().chain([&*text]).collect();
-    for text in &texts {
-        for prompt in [None, Some("a: ")] {
-            let tokens = tokenizer.encode(prompt, text);
-            check(&tokens, limit, text);
-            let again = tokenizer.encode_batch_within(prompt, &[text], tokenizer.limit());
-            assert_eq!(tokens.ok(), again[0].as_ref().ok().cloned(), "{text:?} in a batch");
-        }
+    let prompt = (base >= 128).then_some("a: ");
+    let together = tokenizer.encode_batch_within(prompt, &texts, tokenizer.limit());
+    let pairs = tokenizer.check_pairs().is_ok();
+    for (text, again) in texts.iter().zip(&together) {
+        let tokens = tokenizer.encode(prompt, text);
+        check(&tokens, limit, text);
+        assert_eq!(tokens.ok().as_ref(), again.as_ref().ok(), "{text:?} in a batch");
         check(&tokenizer.encode_bare(text), limit, text);
-        if tokenizer.check_pairs().is_ok() {
+        if pairs {
             check(&tokenizer.encode_pair("", text, "a b"), limit, text);
         }
     }

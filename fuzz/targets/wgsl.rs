@@ -27,13 +27,21 @@ pub fn wgsl(data: &[u8]) {
     let edited = (mode % 2 == 1).then(|| edited(u, kernel.source).ok()).flatten();
     let source = edited.as_deref().unwrap_or(kernel.source);
     match resolve_imports(source, &variant) {
-        Ok(text) => check(kernel, source, &variant, &text),
+        Ok(text) => {
+            check(kernel, &variant, &text);
+            // A second resolution takes as long as the first.
+            if data.last().is_some_and(|last| last % 16 == 1) {
+                let browser =
+                    resolve_for_browser(source, &variant).expect("naga's source was resolved");
+                assert!(browser.ends_with(&text), "{}: browsers get another source", kernel.name);
+            }
+        }
         Err(problem) => assert!(!problem.is_empty()),
     }
 }
 
 /// Checks that a resolved source has no import left, has its constants, and is not too large to compile.
-fn check(kernel: &Kernel, source: &str, variant: &ShaderVariant, text: &str) {
+fn check(kernel: &Kernel, variant: &ShaderVariant, text: &str) {
     let name = kernel.name;
     assert!(text.len() <= MOST_BYTES, "{name} has {} bytes of WGSL: {variant:?}", text.len());
     assert!(!text.lines().any(|line| line.starts_with("#import ")), "{name} keeps an import");
@@ -51,8 +59,6 @@ fn check(kernel: &Kernel, source: &str, variant: &ShaderVariant, text: &str) {
             assert_eq!(line, format!("{head}{value}u;"), "{name}");
         }
     }
-    let browser = resolve_for_browser(source, variant).expect("naga's source was resolved");
-    assert!(browser.ends_with(text), "{name}: browsers get another source");
 }
 
 fn variant(u: &mut Unstructured, kernel: &Kernel) -> Result<ShaderVariant> {
