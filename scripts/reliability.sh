@@ -12,7 +12,8 @@ cd "$ROOT"
 # Each line has a step's name, its minutes without compiling, and its question.
 STEPS="models 2 Are damaged and hostile models and texts refused with a clear error?
 fuzz 15 Do hostile files and requests crash nothing, in a minute for each target?
-batches 3 Are rows bit-identical in any batch, and in a hundred repeats?
+texts 5 Do 200 difficult texts and random batches of every family give the rows of the CPU?
+batches 12 Are rows bit-identical in 1,000 random batches, and in a hundred repeats?
 kernels 6 Does every kernel agree with its reference?
 calls 60 Does every call to the device fail cleanly, in every way?
 losses 8 Does a server under load survive 200 lost devices?
@@ -39,8 +40,9 @@ run_step() {
     case $1 in
         models) suite bad_input ;;
         fuzz) scripts/fuzz.sh all "${FUZZ_MINUTES:-1}" ;;
-        batches) suite golden bits:: ;;
-        kernels) suite kernels ;;
+        texts) VECTILE_RANDOM_BATCHES=${VECTILE_RANDOM_BATCHES:-10} suite golden differential:: ;;
+        batches) VECTILE_BATCHES=${VECTILE_BATCHES:-1000} suite golden bits:: ;;
+        kernels) VECTILE_SHAPES=${VECTILE_SHAPES:-500} suite kernels ;;
         calls)
             VECTILE_EVERY_FAULT=1 suite golden faults:: loss::
             VECTILE_EVERY_FAULT=1 suite server faults::every_call

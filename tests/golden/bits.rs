@@ -78,8 +78,11 @@ fn rows_are_bit_identical_in_random_batches() {
         let Some(embedder) = build(precision) else { return };
         let alone = alone(&embedder, &texts);
         let picks = proptest::collection::vec(0..texts.len(), 1..40);
+        // Each of the six precisions gets an equal share of the batches.
+        let cases = std::env::var("VECTILE_BATCHES").map_or(144, |count| count.parse().unwrap());
+        let cases = u32::div_ceil(cases, 6);
         let mut runner =
-            TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
+            TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
         let result = runner.run(&picks, |picks| {
             let batch: Vec<&String> = picks.iter().map(|i| &texts[*i]).collect();
             let rows = block_on(embedder.embed(&batch)).unwrap();

@@ -10,6 +10,7 @@
 mod against_cpu;
 mod bits;
 mod calls;
+mod differential;
 mod families;
 mod faults;
 mod fixtures;

@@ -12,8 +12,8 @@ use vectile::kernels::{
 };
 
 use crate::{
-    RAGGED, activations, assert_close, bench, noise, own_plan, plans, precision, run, storages,
-    values, weight_storages,
+    RAGGED, activations, assert_close, bench, noise, own_plan, plans, precision, run, shapes,
+    storages, values, weight_storages,
 };
 
 fn stored(builder: &mut Builder, values: &[f32], storage: Storage) -> TensorId {
@@ -39,32 +39,36 @@ fn choices(builder: &mut Builder, of_row: &[usize], experts: usize, top: usize) 
     Choices { pairs, top, experts }
 }
 
-#[test]
-fn routes_of_ragged_sizes_in_every_storage() {
+fn check_route(tokens: usize, inner: usize, experts: usize, top: usize) {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         for storage in storages(executor) {
-            for (tokens, (inner, experts, top)) in RAGGED.iter().zip([
-                (1, 1, 1),
-                (3, 2, 2),
-                (64, 5, 3),
-                (65, 8, 2),
-                (257, 31, 4),
-                (96, 32, 32),
-            ]) {
-                let x = values(1, tokens * inner, 1.0, storage);
-                let w = values(2, experts * inner, 1.0, storage);
-                let plan = own_plan(executor);
-                let mut builder = Builder::new(&plan, &precision(storage, storage));
-                let router = stored(&mut builder, &matmul::repacked(&w, experts), storage);
-                let x_t = activations(&mut builder, "x", &x, inner, storage);
-                let y = route::route_of(&mut builder, x_t, router, experts, top).pairs;
-                let (got, _) = run(executor, builder, y);
-                let expected = reference::route(&x, &w, experts, top);
-                let what = format!("{tokens}×{inner}, {top} of {experts}, {storage}");
-                assert_close(&what, &got, &expected, Storage::F32, 1e-5);
-            }
+            let x = values(1, tokens * inner, 1.0, storage);
+            let w = values(2, experts * inner, 1.0, storage);
+            let plan = own_plan(executor);
+            let mut builder = Builder::new(&plan, &precision(storage, storage));
+            let router = stored(&mut builder, &matmul::repacked(&w, experts), storage);
+            let x_t = activations(&mut builder, "x", &x, inner, storage);
+            let y = route::route_of(&mut builder, x_t, router, experts, top).pairs;
+            let (got, _) = run(executor, builder, y);
+            let expected = reference::route(&x, &w, experts, top);
+            let what = format!("{tokens}×{inner}, {top} of {experts}, {storage}");
+            assert_close(&what, &got, &expected, Storage::F32, 1e-5);
         }
+    }
+}
+
+#[test]
+fn routes_of_ragged_sizes_in_every_storage() {
+    for (tokens, (inner, experts, top)) in RAGGED.iter().zip([
+        (1, 1, 1),
+        (3, 2, 2),
+        (64, 5, 3),
+        (65, 8, 2),
+        (257, 31, 4),
+        (96, 32, 32),
+    ]) {
+        check_route(*tokens, inner, experts, top);
     }
 }
 
@@ -104,10 +108,22 @@ fn nan_logits_choose_different_valid_experts() {
     }
 }
 
-#[test]
-fn groups_are_whole_tiles() {
+fn check_groups(tokens: usize, experts: usize, top: usize, tile: usize) {
     let Some(mut bench) = bench() else { return };
     let executor = &mut bench.executors[0];
+    let of_row = uneven(tokens * top, experts);
+    let mut builder = Builder::new(&own_plan(executor), &precision(Storage::F32, Storage::F32));
+    let choices = choices(&mut builder, &of_row, experts, top);
+    let (y, grouped) = group_rows::group_rows_of(&mut builder, &choices, tile);
+    let (got, _) = run(executor, builder, y);
+    let expected = reference::group_rows(&of_row, experts, tile, grouped.slots);
+    let what = format!("{tokens} tokens, {top} of {experts}, tiles of {tile}");
+    assert_eq!(expected.len(), 2 * grouped.slots, "{what}: rows beyond the slots");
+    assert_close(&what, &got, &expected, Storage::F32, 0.0);
+}
+
+#[test]
+fn groups_are_whole_tiles() {
     for (tokens, experts, top, tile) in [
         (1, 1, 1, 16),
         (1, 8, 2, 64),
@@ -117,15 +133,7 @@ fn groups_are_whole_tiles() {
         (1000, 32, 4, 16),
         (5000, 4, 2, 64),
     ] {
-        let of_row = uneven(tokens * top, experts);
-        let mut builder = Builder::new(&own_plan(executor), &precision(Storage::F32, Storage::F32));
-        let choices = choices(&mut builder, &of_row, experts, top);
-        let (y, grouped) = group_rows::group_rows_of(&mut builder, &choices, tile);
-        let (got, _) = run(executor, builder, y);
-        let expected = reference::group_rows(&of_row, experts, tile, grouped.slots);
-        let what = format!("{tokens} tokens, {top} of {experts}, tiles of {tile}");
-        assert_eq!(expected.len(), 2 * grouped.slots, "{what}: rows beyond the slots");
-        assert_close(&what, &got, &expected, Storage::F32, 0.0);
+        check_groups(tokens, experts, top, tile);
     }
 }
 
@@ -180,43 +188,65 @@ fn matmul_by_expert(
     (y, reference::matmul_experts(&x, &w, &bias, gelu, of_row, share))
 }
 
-#[test]
-fn matmuls_by_expert_of_ragged_sizes_in_every_storage() {
-    let Some(mut bench) = bench() else { return };
-    for executor in &mut bench.executors {
-        let known = weight_storages(executor);
-        for plan in plans(executor) {
-            for weights in &known {
-                for acts in [&Storage::F32, weights] {
-                    if !storages(executor).contains(acts) {
-                        continue;
-                    }
-                    for (tokens, top, experts, inner, columns, shared) in [
-                        (1, 1, 1, 1, 1, true),
-                        (3, 2, 8, 3, 3, true),
-                        (17, 2, 5, 63, 65, false),
-                        (65, 3, 4, 20, 36, true),
-                        (97, 2, 3, 37, 131, false),
-                    ] {
-                        let case = Case { tokens, top, experts, inner, columns, shared };
-                        let of_row = uneven(tokens * top, experts);
-                        let mut builder = Builder::new(&plan, &precision(*weights, *acts));
-                        let storages = [*weights, *acts];
-                        let (y, expected) =
-                            matmul_by_expert(&mut builder, &case, &of_row, storages);
-                        builder.graph.tokens = tokens;
-                        let (got, outcome) = run(executor, builder, y);
-                        let what = format!(
-                            "{tokens} tokens, {top} of {experts}, {inner}×{columns} {weights} {acts} {plan:?}"
-                        );
-                        let tolerance = 3e-7 * (inner as f64).sqrt() * 4.0 + 2e-6;
-                        assert_close(&what, &got, &expected, *acts, tolerance);
-                        assert!(outcome.overflowed.iter().all(|marked| !marked), "{what}");
-                    }
-                }
+impl Case {
+    /// Compares the matmul with the reference in every plan, or returns early if the executor lacks a storage type.
+    fn check(&self, weights: Storage, acts: Storage) {
+        let Some(mut bench) = bench() else { return };
+        let Case { tokens, top, experts, inner, columns, .. } = *self;
+        for executor in &mut bench.executors {
+            if !weight_storages(executor).contains(&weights) || !storages(executor).contains(&acts)
+            {
+                continue;
+            }
+            for plan in plans(executor) {
+                let of_row = uneven(tokens * top, experts);
+                let mut builder = Builder::new(&plan, &precision(weights, acts));
+                let (y, expected) = matmul_by_expert(&mut builder, self, &of_row, [weights, acts]);
+                builder.graph.tokens = tokens;
+                let (got, outcome) = run(executor, builder, y);
+                let what = format!(
+                    "{tokens} tokens, {top} of {experts}, {inner}×{columns} {weights} {acts} {plan:?}"
+                );
+                let tolerance = 3e-7 * (inner as f64).sqrt() * 4.0 + 2e-6;
+                assert_close(&what, &got, &expected, acts, tolerance);
+                assert!(outcome.overflowed.iter().all(|marked| !marked), "{what}");
             }
         }
     }
+}
+
+#[test]
+fn matmuls_by_expert_of_ragged_sizes_in_every_storage() {
+    for (tokens, top, experts, inner, columns, shared) in [
+        (1, 1, 1, 1, 1, true),
+        (3, 2, 8, 3, 3, true),
+        (17, 2, 5, 63, 65, false),
+        (65, 3, 4, 20, 36, true),
+        (97, 2, 3, 37, 131, false),
+    ] {
+        let case = Case { tokens, top, experts, inner, columns, shared };
+        for weights in Storage::ALL {
+            case.check(weights, Storage::F32);
+            if weights != Storage::F32 {
+                case.check(weights, weights);
+            }
+        }
+    }
+}
+
+#[test]
+fn random_shapes() {
+    shapes::each("mixtures of experts", |shapes| {
+        let (tokens, experts) = (shapes.size(130), shapes.size(32));
+        let top = shapes.size(experts.min(4));
+        check_route(tokens, shapes.size(200), experts, top);
+        check_groups(tokens, experts, top, shapes.pick(&[16, 64]));
+        check_sums(tokens, top, shapes.size(300));
+        let (inner, columns) = (shapes.size(100), shapes.size(130));
+        let experts = experts.min(8).max(top);
+        let case = Case { tokens, top, experts, inner, columns, shared: shapes.coin() };
+        case.check(shapes.storage(), shapes.storage());
+    });
 }
 
 #[test]
@@ -294,26 +324,30 @@ fn a_row_out_of_range_sets_the_flag_of_its_token() {
     }
 }
 
-#[test]
-fn sums_of_ragged_sizes_in_every_storage() {
+fn check_sums(tokens: usize, top: usize, width: usize) {
     let Some(mut bench) = bench() else { return };
     let executor = &mut bench.executors[0];
     for acts in storages(executor) {
-        for (tokens, (top, width)) in
-            RAGGED.iter().zip([(1, 1), (2, 3), (3, 64), (2, 65), (4, 30), (2, 257)])
-        {
-            let x = values(1, tokens * top * width, 4.0, acts);
-            let bias = values(2, width, 1.0, Storage::F32);
-            let of_row = vec![0; tokens * top];
-            let mut builder = Builder::new(&own_plan(executor), &precision(acts, acts));
-            let choices = choices(&mut builder, &of_row, 4, top);
-            let x_t = activations(&mut builder, "x", &x, width, acts);
-            let bias_t = stored(&mut builder, &pad_rows(&bias, width), Storage::F32);
-            let y = combine::combine(&mut builder, x_t, &choices, bias_t);
-            let (got, _) = run(executor, builder, y);
-            let expected = reference::combine(&x, &pairs(&of_row), top, &bias);
-            let what = format!("{tokens} tokens, {top} rows of {width}, {acts}");
-            assert_close(&what, &got, &expected, acts, 1e-5);
-        }
+        let x = values(1, tokens * top * width, 4.0, acts);
+        let bias = values(2, width, 1.0, Storage::F32);
+        let of_row = vec![0; tokens * top];
+        let mut builder = Builder::new(&own_plan(executor), &precision(acts, acts));
+        let choices = choices(&mut builder, &of_row, 4, top);
+        let x_t = activations(&mut builder, "x", &x, width, acts);
+        let bias_t = stored(&mut builder, &pad_rows(&bias, width), Storage::F32);
+        let y = combine::combine(&mut builder, x_t, &choices, bias_t);
+        let (got, _) = run(executor, builder, y);
+        let expected = reference::combine(&x, &pairs(&of_row), top, &bias);
+        let what = format!("{tokens} tokens, {top} rows of {width}, {acts}");
+        assert_close(&what, &got, &expected, acts, 1e-5);
+    }
+}
+
+#[test]
+fn sums_of_ragged_sizes_in_every_storage() {
+    for (tokens, (top, width)) in
+        RAGGED.iter().zip([(1, 1), (2, 3), (3, 64), (2, 65), (4, 30), (2, 257)])
+    {
+        check_sums(*tokens, top, width);
     }
 }

@@ -21,6 +21,7 @@ mod rms_norm;
 mod rope;
 mod search;
 mod selftest;
+mod shapes;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -10,8 +10,8 @@ use vectile::selftest::{STORAGES, differing_variants};
 
 use crate::support::{lacks_shaders, open};
 use crate::{
-    activations, assert_close, bench, only_matrices, own_plan, plans, precision, run, storages,
-    values, weight_storages,
+    activations, assert_close, bench, only_matrices, own_plan, plans, precision, run, shapes,
+    storages, values, weight_storages,
 };
 
 pub struct Case {
@@ -102,6 +102,34 @@ fn ragged_sizes_in_every_storage() {
             let case = Case { rows, inner, columns, activation: Activation::None, residual: false };
             check(&case, storage, storage);
         }
+    }
+}
+
+#[test]
+fn random_shapes() {
+    shapes::each("matmul", |shapes| {
+        let (rows, inner, columns) = (shapes.size(200), shapes.size(300), shapes.size(300));
+        let (activation, residual) = (shapes.activation(), shapes.coin());
+        let case = Case { rows, inner, columns, activation, residual };
+        check(&case, shapes.storage(), shapes.storage());
+    });
+}
+
+/// Compares gates and rotated heads of random shapes with the reference.
+#[test]
+fn random_shapes_of_fused_matmuls() {
+    let Some(mut bench) = bench() else { return };
+    for (at, executor) in bench.executors.iter_mut().enumerate() {
+        shapes::each(&format!("matmul with an epilogue, executor {at}"), |shapes| {
+            let storage = shapes.pick(&storages(executor));
+            let plan = shapes.pick(&[0, 1, 2]);
+            let plan = plans(executor).into_iter().cycle().nth(plan);
+            let Some(plan) = plan else { return };
+            let size = [shapes.size(200), shapes.size(200), 8 * shapes.size(40)];
+            gated(executor, &plan, storage, size);
+            let pairs = shapes.pick(&[1, 2, 3, 4, 5, 6]);
+            rotated(executor, &plan, storage, shapes.size(200), shapes.size(20), pairs);
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 use vectile::dtype::Storage;
 use vectile::kernels::{Builder, pad_rows, reference, rms_norm};
 
-use crate::{activations, assert_close, bench, own_plan, precision, run, storages, values};
+use crate::{activations, assert_close, bench, own_plan, precision, run, shapes, storages, values};
 
 fn check(rows: usize, width: usize, scale: f32, residual: bool, eps: f32) {
     let Some(mut bench) = bench() else { return };
@@ -33,6 +33,14 @@ fn ragged_sizes_in_every_storage() {
             check(rows, width, 1.0, residual, 1e-6);
         }
     }
+}
+
+#[test]
+fn random_shapes() {
+    shapes::each("rms_norm", |shapes| {
+        let scale = shapes.scale();
+        check(shapes.size(300), shapes.size(400), scale, shapes.coin(), 1e-6);
+    });
 }
 
 #[test]

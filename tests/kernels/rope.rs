@@ -2,7 +2,9 @@ use vectile::dtype::Storage;
 use vectile::kernels::rope::{self, Angles, HeadNorm, Rope};
 use vectile::kernels::{Builder, pad_rows, reference};
 
-use crate::{RAGGED, activations, assert_close, bench, own_plan, precision, run, storages, values};
+use crate::{
+    RAGGED, activations, assert_close, bench, own_plan, precision, run, shapes, storages, values,
+};
 
 /// Returns frequencies like those of models, which fall from one radian for each token.
 fn frequencies(pairs: usize) -> Vec<f64> {
@@ -52,6 +54,16 @@ fn ragged_tokens_in_every_storage() {
     for tokens in RAGGED {
         check(*tokens, Rope { heads: 2, kv_heads: 1, head: 8 }, 4, 1);
     }
+}
+
+#[test]
+fn random_shapes() {
+    shapes::each("rope", |shapes| {
+        let head = shapes.pick(&[2, 6, 8, 9, 12, 16, 32, 64]);
+        let rotary = Rope { heads: shapes.size(5), kv_heads: shapes.size(3), head };
+        let pairs = shapes.pick(&[head / 2, head / 4]);
+        check(shapes.size(260), rotary, pairs, shapes.pick(&[0, 1, 2]));
+    });
 }
 
 #[test]

@@ -4,7 +4,9 @@ use vectile::SimilarityFunction;
 use vectile::dtype::Storage;
 use vectile::kernels::{Builder, reference, similarity, top_k};
 
-use crate::{RAGGED, activations, assert_close, bench, own_plan, precision, run, storages, values};
+use crate::{
+    RAGGED, activations, assert_close, bench, own_plan, precision, run, shapes, storages, values,
+};
 
 fn scaled_to_one(queries: &mut [f32], width: usize) {
     for query in queries.chunks_mut(width) {
@@ -13,34 +15,46 @@ fn scaled_to_one(queries: &mut [f32], width: usize) {
     }
 }
 
-#[test]
-fn similarities_of_ragged_sizes_in_every_storage_by_every_function() {
+/// Compares the similarities of `count` queries with the reference. The first row of the corpus is zero.
+fn check_similarities(rows: usize, width: usize, count: usize) {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
         for storage in storages(executor) {
-            for ((rows, width), count) in
-                RAGGED.iter().zip([65, 64, 257, 3, 30, 384]).zip([1, 4, 5, 1, 3, 9])
-            {
-                let mut corpus = values(1, rows * width, 2.0, storage);
-                corpus[..width].fill(0.0);
-                let mut queries = values(2, count * width, 2.0, Storage::F32);
-                scaled_to_one(&mut queries, width);
-                for function in SimilarityFunction::ALL {
-                    let precision = precision(storage, Storage::F32);
-                    let mut builder = Builder::new(&own_plan(executor), &precision);
-                    let corpus_t = activations(&mut builder, "rows", &corpus, width, storage);
-                    let queries_t =
-                        activations(&mut builder, "queries", &queries, width, Storage::F32);
-                    let y = similarity::similarity(&mut builder, corpus_t, queries_t, function);
-                    let (got, _) = run(executor, builder, y);
-                    let expected = reference::similarity(&corpus, &queries, width, function);
-                    let what = format!("{function}, {count} of {rows}×{width}, {storage}");
-                    // Sums of 384 absolute differences are the largest scores.
-                    assert_close(&what, &got, &expected, Storage::F32, 1e-4);
-                }
+            let mut corpus = values(1, rows * width, 2.0, storage);
+            corpus[..width].fill(0.0);
+            let mut queries = values(2, count * width, 2.0, Storage::F32);
+            scaled_to_one(&mut queries, width);
+            for function in SimilarityFunction::ALL {
+                let precision = precision(storage, Storage::F32);
+                let mut builder = Builder::new(&own_plan(executor), &precision);
+                let corpus_t = activations(&mut builder, "rows", &corpus, width, storage);
+                let queries_t = activations(&mut builder, "queries", &queries, width, Storage::F32);
+                let y = similarity::similarity(&mut builder, corpus_t, queries_t, function);
+                let (got, _) = run(executor, builder, y);
+                let expected = reference::similarity(&corpus, &queries, width, function);
+                let what = format!("{function}, {count} of {rows}×{width}, {storage}");
+                // Sums of 384 absolute differences are the largest scores.
+                assert_close(&what, &got, &expected, Storage::F32, 1e-4);
             }
         }
     }
+}
+
+#[test]
+fn similarities_of_ragged_sizes_in_every_storage_by_every_function() {
+    for ((rows, width), count) in
+        RAGGED.iter().zip([65, 64, 257, 3, 30, 384]).zip([1, 4, 5, 1, 3, 9])
+    {
+        check_similarities(*rows, width, count);
+    }
+}
+
+#[test]
+fn random_shapes() {
+    shapes::each("similarity and top_k", |shapes| {
+        check_similarities(shapes.size(300), shapes.size(400), shapes.size(20));
+        check_best(shapes.pick(&[1, 64, 1000]) + shapes.size(300), shapes.size(128));
+    });
 }
 
 #[test]
@@ -80,28 +94,32 @@ fn merged(pairs: &[f32], keep: usize) -> Vec<[f32; 2]> {
     best
 }
 
-#[test]
-fn the_best_of_ragged_counts_are_those_of_a_full_sort_with_ties() {
+/// Compares the best `keep` scores of three rows of `count` scores with a full sort.
+fn check_best(count: usize, keep: usize) {
     let Some(mut bench) = bench() else { return };
     for executor in &mut bench.executors {
-        for count in RAGGED.iter().copied().chain([1021, 20_011]) {
-            // The scores have only a few different values, so there are ties. The last scores are negative.
-            let of = |at: usize| ((at * 7919) % 251) as f32 * 0.5 - 20.0;
-            let scores: Vec<f32> = (0..3 * count).map(of).collect();
-            for keep in [1, 10, 33, 128] {
-                let precision = precision(Storage::F32, Storage::F32);
-                let mut builder = Builder::new(&own_plan(executor), &precision);
-                let scores_t = activations(&mut builder, "scores", &scores, count, Storage::F32);
-                let y = top_k::top_k(&mut builder, scores_t, keep);
-                assert!(y.width / 2 <= 512.max(count.div_ceil(64) * keep), "{count} {keep}");
-                let (got, _) = run(executor, builder, y);
-                for (row, got) in scores.chunks(count).zip(got.chunks(y.width)) {
-                    let expected = reference::top_k(row, count, count, keep.min(count));
-                    let found: Vec<f64> =
-                        merged(got, keep).into_iter().flatten().map(f64::from).collect();
-                    assert_eq!(found, expected, "{keep} of {count}");
-                }
-            }
+        // The scores have only a few different values, so there are ties. The last scores are negative.
+        let of = |at: usize| ((at * 7919) % 251) as f32 * 0.5 - 20.0;
+        let scores: Vec<f32> = (0..3 * count).map(of).collect();
+        let precision = precision(Storage::F32, Storage::F32);
+        let mut builder = Builder::new(&own_plan(executor), &precision);
+        let scores_t = activations(&mut builder, "scores", &scores, count, Storage::F32);
+        let y = top_k::top_k(&mut builder, scores_t, keep);
+        assert!(y.width / 2 <= 512.max(count.div_ceil(64) * keep), "{count} {keep}");
+        let (got, _) = run(executor, builder, y);
+        for (row, got) in scores.chunks(count).zip(got.chunks(y.width)) {
+            let expected = reference::top_k(row, count, count, keep.min(count));
+            let found: Vec<f64> = merged(got, keep).into_iter().flatten().map(f64::from).collect();
+            assert_eq!(found, expected, "{keep} of {count}");
+        }
+    }
+}
+
+#[test]
+fn the_best_of_ragged_counts_are_those_of_a_full_sort_with_ties() {
+    for count in RAGGED.iter().copied().chain([1021, 20_011]) {
+        for keep in [1, 10, 33, 128] {
+            check_best(count, keep);
         }
     }
 }

@@ -5,8 +5,10 @@ use vectile::executor::Executor;
 use vectile::kernels::attention::{self, Attention, Heads, TextSpan};
 use vectile::kernels::{Builder, KernelPlan, pad_rows, reference};
 
+use crate::shapes::Shapes;
 use crate::{
-    activations, assert_close, bench, only_matrices, plans, precision, run, storages, values,
+    activations, assert_close, bench, only_matrices, plans, precision, run, shapes, storages,
+    values,
 };
 
 /// Texts packed without gaps. The last `unseen` tokens of each text are not keys, but its first token always is.
@@ -158,6 +160,28 @@ fn case(lengths: &[u32], attention: Attention) -> Case<'_> {
 #[test]
 fn ragged_texts() {
     case(&[1, 3, 63, 64, 65, 7, 8, 9, 31, 32, 33], Attention::new(2, 32)).check();
+}
+
+#[test]
+fn random_shapes() {
+    shapes::each("attention", |shapes| {
+        let lengths: Vec<u32> = (0..shapes.size(6)).map(|_| shapes.size(140) as u32).collect();
+        let window = |shapes: &mut Shapes| shapes.coin().then(|| shapes.size(140) - 1);
+        let kv_heads = shapes.pick(&[1, 2, 3]);
+        let head = shapes.pick(&[1, 6, 8, 16, 30, 32, 64, 80]);
+        let heads = kv_heads * shapes.pick(&[1, 2]);
+        let (before, after) = (window(shapes), window(shapes));
+        let attention = Attention { kv_heads, before, after, ..Attention::new(heads, head) };
+        Case {
+            unseen: shapes.pick(&[0, 0, 1, 30]),
+            layout: shapes.pick(&[Layout::Together, Layout::ValuesApart, Layout::Apart]),
+            slope: shapes.pick(&[None, None, Some(0.05), Some(-0.3)]),
+            spread: shapes.pick(&[0.01, 1.0, 5.0]),
+            max_flops: shapes.pick(&[u64::MAX, 50_000]),
+            ..case(&lengths, attention)
+        }
+        .check_some();
+    });
 }
 
 #[test]

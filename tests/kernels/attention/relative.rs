@@ -5,7 +5,7 @@ use vectile::kernels::attention::{self, Attention, Heads};
 use vectile::kernels::{Builder, KernelPlan, pad_rows, reference};
 
 use super::packed;
-use crate::{activations, assert_close, bench, plans, precision, run, storages, values};
+use crate::{activations, assert_close, bench, plans, precision, run, shapes, storages, values};
 
 /// Tests relative keys and queries in every layout. Distances up to `cut` have their own rows; larger distances in one
 /// direction share a row.
@@ -86,6 +86,17 @@ fn relative_keys_and_queries() {
     let lengths = [1, 3, 7, 8, 9, 31, 33, 63, 64, 65, 129];
     check_relative(&lengths, 0, Attention::new(2, 8), 33, [true, true], u64::MAX);
     check_relative(&lengths, 6, Attention::new(1, 8), 33, [true, true], u64::MAX);
+}
+
+#[test]
+fn random_shapes() {
+    shapes::each("attention with relative keys", |shapes| {
+        let lengths: Vec<u32> = (0..shapes.size(4)).map(|_| shapes.size(130) as u32).collect();
+        let attention = Attention::new(shapes.size(3), shapes.pick(&[6, 8, 10]));
+        let terms = shapes.pick(&[[true, true], [true, false], [false, true]]);
+        let unseen = shapes.pick(&[0, 1, 6]);
+        check_relative(&lengths, unseen, attention, shapes.size(70) as i64, terms, u64::MAX);
+    });
 }
 
 #[test]
