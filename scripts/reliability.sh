@@ -17,7 +17,7 @@ batches 12 Are rows bit-identical in 1,000 random batches, and in a hundred repe
 kernels 6 Does every kernel agree with its reference?
 calls 60 Does every call to the device fail cleanly, in every way?
 losses 8 Does a server under load survive 200 lost devices?
-answers 1 Which wrong answers of a driver are noticed?
+answers 1 Which wrong answers of a driver are noticed, with and without --paranoid?
 limits 2 Do devices with low limits give the same rows, or an error at load?
 health 1 Is a server ready only after a correct forward pass?
 load 12 Does the server survive overload, signals, disconnections and a hundred thousand requests?

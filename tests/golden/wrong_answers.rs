@@ -77,10 +77,10 @@ fn every_wrong_answer_is_noticed_if_all_rows_are_computed_again() {
     let plan = Arc::<FaultPlan>::default();
     let paranoid = builder("bert_mean_norm").inject(plan.clone()).paranoid(NonZeroUsize::MIN);
     let Some(embedder) = build(paranoid) else { return };
-    let texts = ["a cat sat", "on the roof", "and the dog ran"];
+    let texts = ["a cat sat", "on the roof", "and the dog", "ran away"];
     let expected = block_on(embedder.embed(&texts)).unwrap();
     for wrong in UNNOTICED {
-        block_on(embedder.embed(&["on the roof", "a cat sat", "the sun"])).unwrap();
+        block_on(embedder.embed(&["on the roof", "a cat sat", "ran away", "and the dog"])).unwrap();
         plan.answer_wrongly(Some(wrong));
         let result = block_on(embedder.embed(&texts));
         plan.answer_wrongly(None);
@@ -98,8 +98,7 @@ fn every_wrong_answer_is_noticed_if_all_rows_are_computed_again() {
     assert!(found.largest_distance < 1e-5, "{found}");
 }
 
-/// A wrong answer that lasts is noticed after some batches, because the sample has another place in each batch. Without
-/// the CPU, only the adapter itself could compute rows again, so this test also shows the share of each batch.
+/// The wrong answers last: the second computation of a row is answered wrongly too.
 #[test]
 fn a_lasting_wrong_answer_is_noticed_after_some_batches_of_samples() {
     if lacks_shaders() {
