@@ -2,6 +2,8 @@
 
 pub mod adapter;
 mod calls;
+#[doc(hidden)]
+pub mod constants;
 pub mod device;
 pub mod executor;
 pub mod graph;

@@ -8,10 +8,12 @@
 //! for (var i = 0u; i < BOUND; i++) { // unrolled
 //! ```
 //!
-//! BOUND must be the name of a `const` of the WGSL source. The loop is replaced by BOUND copies of its body, in which a
-//! number replaces `i`. A loop with the directive `// unrolled up to 16` stays a loop if BOUND is larger, since drivers
-//! take long to compile the copies. The source is valid WGSL before and after unrolling, and both versions compute the
-//! same results.
+//! BOUND must be the name of a `const` of the WGSL source. naga evaluates the constant, and `constants.rs` does in
+//! browsers. The loop is replaced by BOUND copies of its body, in which a number replaces `i`. A loop with the directive
+//! `// unrolled up to 16` stays a loop if BOUND is larger, since drivers take long to compile the copies. The source is
+//! valid WGSL before and after unrolling, and both versions compute the same results.
+
+use super::constants::{Constants, value_of};
 
 /// The directive at the end of a loop's first line.
 const DIRECTIVE: &str = "{ // unrolled";
@@ -29,14 +31,18 @@ pub(super) fn unroll(text: &str) -> Result<String, String> {
     if !text.contains(DIRECTIVE) {
         return Ok(text.to_owned());
     }
-    let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
+    let constants = constants_of(text)?;
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let mut out = String::with_capacity(text.len() * 4);
-    unroll_lines(&lines, &module, &mut out)?;
+    unroll_lines(&lines, &constants, &mut out)?;
     Ok(out)
 }
 
-fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Result<(), String> {
+fn unroll_lines(
+    lines: &[String],
+    constants: &[(String, u32)],
+    out: &mut String,
+) -> Result<(), String> {
     let mut at = 0;
     while let Some(line) = lines.get(at) {
         at += 1;
@@ -48,7 +54,7 @@ fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Re
         let (name, bound) = head(start).ok_or_else(|| {
             format!("this loop cannot be unrolled; it must count up by one from `0u`: {line}")
         })?;
-        let times = value(bound, module).ok_or_else(|| {
+        let times = value(bound, constants).ok_or_else(|| {
             format!("the loop's bound `{bound}` is not a constant of the shader: {line}")
         })?;
         if most.is_some_and(|most| times > most) {
@@ -71,7 +77,7 @@ fn unroll_lines(lines: &[String], module: &naga::Module, out: &mut String) -> Re
                 body.iter().map(|line| replace_word(line, name, &number)).collect();
             // Each copy of the loop's body is a separate block, so that all copies may declare the same names.
             out.push_str(&format!("{}{{\n", &line[..indent]));
-            unroll_lines(&copy, module, out)?;
+            unroll_lines(&copy, constants, out)?;
             out.push_str(&format!("{closing}\n"));
             if out.len() > MOST_BYTES {
                 return Err(format!(
@@ -106,17 +112,33 @@ fn head(line: &str) -> Option<(&str, &str)> {
     (rest.strip_prefix(name)? == "++) ").then_some((name, bound))
 }
 
-/// Returns the value of a loop's bound, which is a literal or a constant that naga has evaluated.
-fn value(bound: &str, module: &naga::Module) -> Option<u32> {
+/// Returns the u32 constants of a WGSL source.
+#[cfg(not(target_arch = "wasm32"))]
+fn constants_of(text: &str) -> Result<Constants, String> {
+    let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
+    let constants = module.constants.iter().filter_map(|(_, constant)| {
+        match module.global_expressions[constant.init] {
+            naga::Expression::Literal(naga::Literal::U32(number)) => {
+                Some((constant.name.clone()?, number))
+            }
+            _ => None,
+        }
+    });
+    Ok(constants.collect())
+}
+
+/// Returns the u32 constants of a WGSL source.
+#[cfg(target_arch = "wasm32")]
+fn constants_of(text: &str) -> Result<Constants, String> {
+    Ok(super::constants::evaluate(text))
+}
+
+/// Returns the value of a loop's bound, which is a literal or a constant.
+fn value(bound: &str, constants: &[(String, u32)]) -> Option<u32> {
     if let Some(number) = bound.strip_suffix('u').and_then(|digits| digits.parse().ok()) {
         return Some(number);
     }
-    let (_, constant) =
-        module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(bound))?;
-    match module.global_expressions[constant.init] {
-        naga::Expression::Literal(naga::Literal::U32(number)) => Some(number),
-        _ => None,
-    }
+    value_of(constants, bound)
 }
 
 /// Replaces a word in a line, except where the word is part of another identifier or the name of a field.

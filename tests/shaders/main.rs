@@ -8,8 +8,11 @@
     reason = "a test fails by panicking"
 )]
 
+use std::collections::BTreeMap;
+
 use naga::valid::{Capabilities, SubgroupOperationSet, ValidationFlags, Validator};
 use vectile::dtype::Storage;
+use vectile::gpu::constants::evaluate;
 use vectile::gpu::device::MATRIX_MEMORY;
 use vectile::gpu::kernel::{Access, Kernel};
 use vectile::gpu::shader::{Lanes, ShaderVariant, resolve_imports};
@@ -83,6 +86,32 @@ fn every_kernel_in_every_variant_is_valid_and_within_default_limits() {
         }
     }
     assert!(count > 500, "only {count} variants were walked");
+}
+
+#[test]
+fn constants_have_the_same_values_in_browsers_as_in_naga() {
+    let mut count = 0;
+    for kernel in ALL {
+        for variant in variants(kernel) {
+            let what = format!("{} {variant:?}", kernel.name);
+            let source = resolve_imports(kernel.source, &variant).expect(&what);
+            let module = naga::front::wgsl::parse_str(&source).expect(&what);
+            let by_naga: BTreeMap<String, u32> = module
+                .constants
+                .iter()
+                .filter_map(|(_, constant)| match module.global_expressions[constant.init] {
+                    naga::Expression::Literal(naga::Literal::U32(value)) => {
+                        Some((constant.name.clone().unwrap(), value))
+                    }
+                    _ => None,
+                })
+                .collect();
+            let evaluated: BTreeMap<String, u32> = evaluate(&source).into_iter().collect();
+            assert_eq!(evaluated, by_naga, "{what}");
+            count += evaluated.len();
+        }
+    }
+    assert!(count > 5000, "only {count} constants were compared");
 }
 
 #[test]
