@@ -31,7 +31,7 @@ impl<'a> Job<'a, Reranker> {
 }
 
 impl<'a, M: TextModel> Job<'a, M> {
-    /// Returns the model.
+    /// Returns the loaded model that runs the texts of this job.
     pub fn model(&self) -> &'a M {
         self.model
     }

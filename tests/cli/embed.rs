@@ -37,6 +37,25 @@ fn adapter_and_precision_are_reported() {
 }
 
 #[test]
+fn a_sample_of_vectors_is_computed_a_second_time() {
+    if !have_adapter() {
+        return;
+    }
+    let texts = ["A cat sat.", "b", "the dog ran away"];
+    let plain = succeed(with_model("embed", texts));
+    let mut paranoid = with_model("embed", texts);
+    paranoid.arg("--paranoid=1");
+    let paranoid = succeed(paranoid);
+    assert_eq!(paranoid.stdout, plain.stdout);
+    let said = stderr(&paranoid);
+    let line = "paranoid: 3 of 3 rows were computed a second time, bit-identical";
+    assert!(said.contains(line), "{said}");
+    assert_eq!(said.contains("the largest distance from "), !on_cpu(), "{said}");
+    assert!(!stderr(&plain).contains("paranoid"));
+    refuse_arguments(with_model("embed", ["a", "--paranoid=0"]), &["--paranoid"]);
+}
+
+#[test]
 fn a_software_adapter_is_reported() {
     if !have_adapter() {
         return;

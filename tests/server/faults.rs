@@ -2,12 +2,13 @@
 //! clients send requests.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use vectile::gpu::inject::{Fault, FaultPlan};
+use vectile::gpu::inject::{Fault, FaultPlan, WrongAnswer};
 use vectile::server::Served;
 use vectile::{Embedder, block_on};
 
@@ -150,4 +151,23 @@ fn a_server_survives_many_losses_under_load() {
         eprintln!("memory in the second half, relative to the first: {:.3}", last / first);
         assert!(last <= first * MEMORY_GROWTH, "memory grows with losses: {memory:?}");
     }
+}
+
+#[test]
+fn a_wrong_row_is_answered_with_500_if_rows_are_computed_again() {
+    if !have_adapter() || lacks_shaders() {
+        return;
+    }
+    let plan = Arc::<FaultPlan>::default();
+    let builder = Embedder::builder(files("bert_mean_norm")).inject(plan.clone());
+    let model = build(builder.paranoid(NonZeroUsize::MIN)).unwrap();
+    let server = Running::start(options(), vec![Served::embedder("m", Arc::new(model))]);
+    let post = || server.post("/v1/embeddings", &json!({ "input": "a cat" }));
+    let expected = row(&post().ok());
+    plan.answer_wrongly(Some(WrongAnswer::FlippedBit(31)));
+    let wrong = post();
+    plan.answer_wrongly(None);
+    assert_eq!(wrong.error(500), "internal");
+    assert!(wrong.message().contains("second computation") || wrong.message().contains("CPU"));
+    assert!(row(&post().ok()) == expected, "other bits");
 }

@@ -33,7 +33,7 @@ pub struct ModelArgs {
     /// The search takes some seconds. `vectile tune MODEL` makes only this search and embeds no texts.
     #[arg(long)]
     pub tune: bool,
-    /// Compute a sample of vectors a second time, and fail if a vector differs: at least one in N of each batch.
+    /// Compute at least one in N vectors of each batch a second time, and fail if one differs.
     ///
     /// The adapter computes these vectors again in another place of a batch, and they must be bit-identical. If the
     /// adapter is not the CPU, the CPU computes them too, and needs memory for a second copy of the model. N is 64

@@ -82,7 +82,7 @@ pub struct ServeArgs {
     /// Find the fastest matmul variants for the models on this GPU before loading, unless this was done before.
     #[arg(long, help_heading = "Model")]
     pub tune: bool,
-    /// Compute a sample of rows a second time, and answer 500 if a row differs: at least one in N of each batch.
+    /// Compute at least one in N rows of each batch a second time, and answer 500 if one differs.
     ///
     /// The adapter computes these rows again in another place of a batch, and they must be bit-identical. If the
     /// adapter is not the CPU, the CPU computes them too, and needs memory for a second copy of each model. N is 64

@@ -233,8 +233,8 @@ impl<M: TextModel> ModelBuilder<M> {
         self
     }
 
-    /// Computes a sample of rows a second time, and compares both results. Of each batch, at least one row in `every`
-    /// is computed again. A row that differs is an [`Error::WrongRow`], and no row of its batch is returned.
+    /// Computes a sample of rows a second time, and compares both results. At least one row in `every` of each batch is
+    /// computed again. A row that differs is an [`Error::WrongRow`], and no row of its batch is returned.
     ///
     /// The adapter computes these rows again in another place of a batch, and they must be bit-identical. If the model
     /// runs on a GPU or a software driver, and Vectile has the feature `cpu`, the CPU computes the rows too. They must
