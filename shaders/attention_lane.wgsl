@@ -8,9 +8,10 @@
 // turns each barrier into a coroutine switch. Loads are the most expensive operation, since a software driver performs
 // them lane by lane. The two queries of a lane therefore use the same loaded keys. The products of two queries with
 // eight keys give sixteen sums, which fit into the registers of a CPU. The softmax is computed online, in f32: its
-// running sums are rescaled once for each group of eight keys. The kernel skips groups of keys to which no query of the workgroup
-// attends. In the other groups, `select` gives the weight zero to keys to which a query does not attend. Groups of keys
-// are counted from the text's first token, so a text's result does not depend on the other texts of the batch.
+// running sums are rescaled once for each group of eight keys. The kernel skips groups of keys to which no query of the
+// workgroup attends. In the other groups, `select` gives the weight zero to keys to which a query does not attend.
+// Groups of keys are counted from the text's first token, so a text's result does not depend on the other texts of the
+// batch.
 #import storage as act
 #import report
 #import store
@@ -39,10 +40,10 @@ fn total4(v: vec4<f32>) -> f32 {
     return v.x + v.y + v.z + v.w;
 }
 
-// Returns the terms of RELATIVE that one cell of a query and one cell of a key add to a score. `cell` is
-// `relative_cell` plus the index of the cell in the head.
-fn relative_dot(query: vec4<f32>, key: vec4<f32>, cell: u32) -> f32 {
-    return total4(add_relative(vec4<f32>(0.0), query, key, cell));
+// Returns the terms of RELATIVE that one cell of a query and one cell of a key add to a score. `at` is the result of
+// the function `relative_cell`, plus the index of the two cells within the head.
+fn relative_dot(query: vec4<f32>, key: vec4<f32>, at: u32) -> f32 {
+    return total4(add_relative(vec4<f32>(0.0), query, key, at));
 }
 
 // Returns the biases of the four keys that start at `first`. A key after the text's end gets the bias of the text's

@@ -102,14 +102,14 @@ fn relative_cell(head: u32, query: u32, key: u32) -> u32 {
 }
 
 // Returns `dot` plus the terms that RELATIVE adds for one cell of a query and one cell of a key. The query is already
-// scaled. `cell` is `relative_cell` plus the index of the cell in the head.
-fn add_relative(dot: vec4<f32>, query: vec4<f32>, key: vec4<f32>, cell: u32) -> vec4<f32> {
+// scaled. `at` is the result of the function `relative_cell`, plus the index of the two cells within the head.
+fn add_relative(dot: vec4<f32>, query: vec4<f32>, key: vec4<f32>, at: u32) -> vec4<f32> {
     var sum = dot;
     if (RELATIVE & 1u) != 0u {
-        sum = fma(query, relative[cell + params.rk_first4], sum);
+        sum = fma(query, relative[at + params.rk_first4], sum);
     }
     if (RELATIVE & 2u) != 0u {
-        sum = fma(key * params.scale, relative[cell + params.rq_first4], sum);
+        sum = fma(key * params.scale, relative[at + params.rq_first4], sum);
     }
     return sum;
 }

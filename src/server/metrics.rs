@@ -297,7 +297,7 @@ fn observe(r: &mut Registry, models: &[ModelGauges]) {
     gauge("queue_tokens", "Tokens waiting for the GPU", &|m| m.queue_tokens as f64);
     let help = "Tokens of the accepted requests that count towards the model's queue limit";
     gauge("budget_used_tokens", help, &|m| m.budget_used_tokens as f64);
-    let help = "The model's queue limit: the maximum number of tokens of accepted requests";
+    let help = "The model's queue limit in tokens; a request counts as at most a quarter of it";
     gauge("budget_limit_tokens", help, &|m| m.budget_limit_tokens as f64);
     gauge("batch_token_budget", "Maximum number of tokens in a batch", &|m| {
         m.batch_token_budget as f64
