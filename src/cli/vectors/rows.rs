@@ -27,11 +27,10 @@ impl TableRows {
     /// Returns the vectors of an input if its column `column` holds vectors, and its texts otherwise. If `required` is
     /// set, because the user named the column, an input without vectors is an error.
     pub fn find(mut source: TextSource, column: String, required: bool) -> Result<Corpus, Failure> {
-        let mut counts_rows = false;
-        let holds_vectors = match source.schema() {
-            CarriedSchema::None => false,
+        let (holds_vectors, counts_rows) = match source.schema() {
+            CarriedSchema::None => (false, false),
             // A CSV column may hold vectors as JSON text.
-            CarriedSchema::Texts(names) => !names.is_empty(),
+            CarriedSchema::Texts(names) => (!names.is_empty(), false),
             CarriedSchema::Objects => {
                 let Some(chunk) = source.next_chunk(FIRST_ROWS)? else {
                     return Ok(Corpus::Texts(Box::new(source)));
@@ -44,13 +43,12 @@ impl TableRows {
                     )));
                 }
                 source.put_back(chunk);
-                holds
+                (holds, false)
             }
             #[cfg(feature = "bulk")]
             CarriedSchema::Typed(schema) => {
                 super::lists::check_type(&schema, &column, &source)?;
-                counts_rows = true;
-                true
+                (true, true)
             }
         };
         if !holds_vectors && required {
