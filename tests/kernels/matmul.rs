@@ -218,15 +218,7 @@ fn every_pair_of_storages() {
 
 #[test]
 fn every_activation_with_and_without_residual() {
-    for activation in [
-        Activation::None,
-        Activation::Gelu,
-        Activation::GeluTanh,
-        Activation::Relu,
-        Activation::Silu,
-        Activation::Tanh,
-        Activation::Sigmoid,
-    ] {
+    for activation in shapes::ACTIVATIONS {
         for residual in [false, true] {
             let case = Case { rows: 5, inner: 63, columns: 67, activation, residual };
             check(&case, Storage::F32, Storage::F32);

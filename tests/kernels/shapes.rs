@@ -6,6 +6,17 @@ use vectile::kernels::Activation;
 /// The sizes at which tiles, subgroups, cells and workgroups end.
 const EDGES: [usize; 8] = [1, 4, 8, 16, 32, 64, 128, 256];
 
+/// Every activation of the matmuls' epilogue.
+pub const ACTIVATIONS: [Activation; 7] = [
+    Activation::None,
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::Relu,
+    Activation::Silu,
+    Activation::Tanh,
+    Activation::Sigmoid,
+];
+
 /// The environment variable with the number of random shapes of each kernel.
 const COUNT: &str = "VECTILE_SHAPES";
 
@@ -51,14 +62,6 @@ impl Shapes {
     }
 
     pub fn activation(&mut self) -> Activation {
-        self.pick(&[
-            Activation::None,
-            Activation::Gelu,
-            Activation::GeluTanh,
-            Activation::Relu,
-            Activation::Silu,
-            Activation::Tanh,
-            Activation::Sigmoid,
-        ])
+        self.pick(&ACTIVATIONS)
     }
 }
