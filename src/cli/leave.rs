@@ -4,9 +4,9 @@ use std::io::Write;
 
 /// Ends the process with an exit code, after it has written the buffered lines to stdout.
 ///
-/// Unlike `std::process::exit` and a return from `main`, this function runs no exit handlers on Unix. Another thread may
-/// still compute, for example after a second Ctrl-C. The exit handlers of a Vulkan driver free memory that such a thread
-/// uses, so the process could end with a segmentation fault instead of the exit code.
+/// Unlike `std::process::exit` and a return from `main`, this function runs no exit handlers on Unix. Another thread
+/// may still compute, for example after a second Ctrl-C. The exit handlers of a Vulkan driver free memory that such a
+/// thread uses, so the process could crash instead of ending with the exit code.
 pub fn leave(code: u8) -> ! {
     // The process ends after this statement, so nobody could handle an error.
     let _ = std::io::stdout().flush();

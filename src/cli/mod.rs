@@ -70,8 +70,7 @@ pub fn run() -> ! {
         run_command(cli.command)
     };
     let code = match panics::catch(run) {
-        Ok(()) => 0,
-        Err(failure @ Failure::ClosedPipe) => failure.exit_code(),
+        Ok(()) | Err(Failure::ClosedPipe) => 0,
         Err(failure) => {
             message::error(format_args!("{failure}"));
             failure.exit_code()

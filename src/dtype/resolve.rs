@@ -22,7 +22,8 @@ use crate::error::Error;
 ///
 /// The half fallback is F32 (widened exactly), PackedF16 or an error, as the caller chooses. If the architecture's
 /// activations are unsafe in f16, F16 applies only to the weights. If the caller chooses f16 activations, they are F16
-/// where column A applies and PackedF16 otherwise, whatever the architecture. If the caller chooses f32 activations, they are F32.
+/// where column A applies and PackedF16 otherwise, whatever the architecture. If the caller chooses f32 activations,
+/// they are F32.
 ///
 /// On the CPU, weights have the storage type in column A, and activations are always F32. On the CPU, the half fallback
 /// matters only if it is an error.
